@@ -1,0 +1,1 @@
+"""People, passwords, devices, scopes and revocation: who gets which copy."""

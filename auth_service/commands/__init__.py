@@ -1,0 +1,1 @@
+"""The commands `passbook person …` and `passbook device …`, on the same functions as the service."""

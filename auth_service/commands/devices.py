@@ -1,0 +1,66 @@
+"""`passbook device …`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from auth_service import devices
+from auth_service.commands.session import transaction
+from passbook.output import Json, print_facts, print_json, print_table
+from passbook.settings import Settings
+
+app = typer.Typer(help="Devices and their replication credentials.", no_args_is_help=True)
+
+Person = Annotated[str, typer.Option(help="User name or id.")]
+
+
+@app.command()
+def add(
+    person: Person,
+    name: Annotated[str, typer.Option(help="What to call it.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Make a replication credential. The password is shown once and kept nowhere."""
+    settings = Settings.load()
+    with transaction() as connection:
+        credential = devices.add(
+            connection,
+            person,
+            name=name,
+            public_url=settings.public_url,
+            days=settings.device_days,
+            most=settings.devices_per_person,
+        )
+    if as_json:
+        print_json(credential.as_json())
+    else:
+        print_facts(credential.as_json())
+
+
+@app.command("list")
+def list_(
+    person: Annotated[str | None, typer.Option(help="Only this person's.")] = None, as_json: Json = False
+) -> None:
+    """Show the devices with access, and those that had it."""
+    with transaction() as connection:
+        found = devices.everywhere(connection, person)
+    if as_json:
+        print_json([device.as_json() for device in found])
+    else:
+        print_table(
+            ("device", "username", "name", "state", "created", "expires"),
+            [(d.device, d.username, d.name, d.state, d.created_at, d.expires_at) for d in found],
+        )
+
+
+@app.command()
+def revoke(device: Annotated[str, typer.Argument(help="Device id.")], as_json: Json = False) -> None:
+    """Refuse a device from its next request on."""
+    with transaction() as connection:
+        devices.revoke(connection, device)
+    if as_json:
+        print_json({"device": device, "state": "revoked"})
+    else:
+        print(f"{device} is revoked.")

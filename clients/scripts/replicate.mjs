@@ -1,0 +1,117 @@
+// A real PouchDB, driven over standard input and output: for tests and the demo.
+//
+//   node replicate.mjs '{"url": "http://…/passbook", "username": "…", "password": "…", "store": "memory"}'
+//
+// `store` is "memory" or a directory (LevelDB). Options besides: "live" (replicate for ever from the start, with
+// retries), "once" (replicate once at the start), "heartbeat" (ms), "batch_size". Without an argument the options
+// are the first line of standard input. Every line of standard output is an event:
+//
+//   ready · change {ids, deleted, read, written} · paused {error?} · active · complete {ok, read, written, status}
+//   denied {id, …} · error {status, name, message, body} · docs {docs} · doc {doc} · info {…} · stopped
+//
+// Every further line of standard input is a command:
+//
+//   {"cmd":"replicate"} once   {"cmd":"live"}   {"cmd":"cancel"} ends the live replication
+//   {"cmd":"sync"} both ways, once   {"cmd":"put","doc":{…}} into the local store
+//   {"cmd":"docs","startkey":…,"endkey":…,"conflicts":true}   {"cmd":"get","id":…}   {"cmd":"info"}   {"cmd":"stop"}
+
+import { createInterface } from 'node:readline';
+import PouchDB from 'pouchdb';
+import memory from 'pouchdb-adapter-memory';
+
+PouchDB.plugin(memory);
+
+const say = (event, fields = {}) => process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`);
+
+function problem(error) {
+  return {
+    status: error?.status ?? null,
+    name: error?.name ?? null,
+    message: String(error?.message ?? error?.reason ?? error),
+    // What the gateway says, for instance `code`.
+    body: error && typeof error === 'object' ? { ...error, stack: undefined } : null,
+  };
+}
+
+function watch(replication) {
+  replication.on('change', ({ docs, docs_read: read, docs_written: written }) => say('change', {
+    ids: docs.map((doc) => doc._id), deleted: docs.filter((doc) => doc._deleted).map((doc) => doc._id), read, written,
+  }));
+  replication.on('paused', (error) => say('paused', error ? { error: problem(error) } : {}));
+  replication.on('active', () => say('active'));
+  replication.on('denied', (denied) => say('denied', { id: denied?.doc?.id ?? null, denied }));
+  replication.on('complete', (done) => say('complete', {
+    ok: done.ok ?? null, status: done.status ?? null, read: done.docs_read ?? null, written: done.docs_written ?? null,
+    last_seq: done.last_seq ?? null, push: done.push, pull: done.pull,
+  }));
+  replication.on('error', (error) => say('error', problem(error)));
+  replication.catch(() => {}); // told by the event already
+  return replication;
+}
+
+function main(options) {
+  const local = options.store && options.store !== 'memory'
+    ? new PouchDB(options.store)
+    : new PouchDB('device', { adapter: 'memory' });
+  const remote = new PouchDB(options.url, {
+    auth: { username: options.username, password: options.password }, skip_setup: true,
+  });
+  const settings = {};
+  for (const name of ['heartbeat', 'batch_size', 'timeout']) if (options[name] !== undefined) settings[name] = options[name];
+
+  let running = null;
+  const live = () => {
+    running = watch(local.replicate.from(remote, { ...settings, live: true, retry: true }));
+  };
+  const commands = {
+    replicate: () => watch(local.replicate.from(remote, settings)),
+    sync: () => watch(PouchDB.sync(local, remote, settings)),
+    live,
+    cancel: () => running?.cancel(),
+    put: async ({ doc }) => say('written', await local.put(doc)),
+    docs: async ({ startkey, endkey, conflicts }) => {
+      const range = { include_docs: true, conflicts: Boolean(conflicts), attachments: Boolean(options.dump) };
+      if (startkey !== undefined) range.startkey = startkey;
+      if (endkey !== undefined) range.endkey = endkey;
+      say('docs', { docs: (await local.allDocs(range)).rows.map((row) => row.doc) });
+    },
+    get: async ({ id }) => say('doc', { doc: await local.get(id, { attachments: true, conflicts: true }) }),
+    info: async () => say('info', await local.info()),
+    stop: async () => {
+      running?.cancel();
+      await local.close();
+      say('stopped');
+      process.exit(0);
+    },
+  };
+  const lines = createInterface({ input: process.stdin });
+  lines.on('line', async (line) => {
+    if (!line.trim()) return;
+    try {
+      const command = JSON.parse(line);
+      if (!commands[command.cmd]) throw new Error(`no such command: ${command.cmd}`);
+      await commands[command.cmd](command);
+    } catch (error) {
+      say('error', problem(error));
+    }
+  });
+  lines.on('close', () => process.exit(0)); // never outlives whoever started it
+  say('ready');
+  if (options.live) live();
+  else if (options.once) commands.replicate();
+}
+
+if (process.argv[2]) main(JSON.parse(process.argv[2]));
+else {
+  // Not by `once('line')` on an interface of its own, which would swallow the lines that come with the first.
+  let text = '';
+  const first = (chunk) => {
+    text += chunk;
+    const end = text.indexOf('\n');
+    if (end < 0) return;
+    process.stdin.off('data', first).pause();
+    process.stdin.unshift(Buffer.from(text.slice(end + 1)));
+    main(JSON.parse(text.slice(0, end)));
+  };
+  process.stdin.on('data', first);
+}

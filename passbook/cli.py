@@ -1,0 +1,133 @@
+"""The command line. The pieces bring their commands as entry points (`passbook.commands`); this imports none."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated
+
+import typer
+
+from passbook import __version__, log
+from passbook.context import opened
+from passbook.errors import PassbookError
+from passbook.output import Json, print_facts, print_json, print_table
+from passbook.servicedb.engine import ServiceDatabase
+from passbook.settings import Settings
+
+GROUP = "passbook.commands"
+EXIT_INTERRUPTED = 130
+EXIT_BUG = 70
+
+app = typer.Typer(
+    name="passbook",
+    help="Offline-first sync for microfinance: every customer and agent carries an exact, revocable copy.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"passbook {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    settings = Settings.load()
+    log.configure(settings.log_level, settings.log_format)
+
+
+@app.command()
+def config(as_json: Json = False) -> None:
+    """List every setting: its value (secrets masked), its default, what it means."""
+    shown = Settings.load().shown()
+    if as_json:
+        print_json(
+            [
+                {
+                    "variable": declaration.variable,
+                    "value": value,
+                    "default": "" if declaration.default is None else str(declaration.default),
+                    "secret": declaration.secret,
+                    "help": declaration.help,
+                }
+                for declaration, value in shown
+            ]
+        )
+        return
+    print_table(
+        ("variable", "value", "meaning"),
+        [(declaration.variable, value, declaration.help) for declaration, value in shown],
+    )
+
+
+@app.command()
+def init(as_json: Json = False) -> None:
+    """Prepare everything: migrate the service database, check CouchDB. Can be repeated."""
+    from passbook.preparation import prepare  # pulls in aiohttp, which the other commands here do not need
+
+    settings = Settings.load()
+    with opened(settings, servicedb=True, couchdb=True) as outside:
+        database = ServiceDatabase(outside.service_url, connect_seconds=settings.connect_seconds)
+        try:
+            done = prepare(database, outside.couchdb_url, connect_seconds=settings.connect_seconds)
+        finally:
+            database.dispose()
+    if as_json:
+        print_json(done)
+    else:
+        print_facts(done)
+
+
+def load_commands(only: str | None = None) -> None:
+    """Add the pieces' commands to `app`; with `only`, just that one, which starts faster."""
+    points: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=GROUP)}
+    wanted = [points[only]] if only in points else [points[name] for name in sorted(points)]
+    present = {group.name for group in app.registered_groups}
+    for point in wanted:
+        if point.name not in present:
+            app.add_typer(point.load(), name=point.name)
+
+
+def main() -> None:
+    """Run a command and exit: 0 done, 1 the check failed, 2 used wrongly, 3 something outside is unavailable."""
+    first = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), None)
+    own = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    if first not in own:
+        load_commands(first)
+    try:
+        app()
+    except PassbookError as error:
+        print(f"passbook: {error.message}", file=sys.stderr)
+        if error.remedy:
+            print(f"          {error.remedy}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away (`passbook … | head`): not our fault, nothing to say.
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        print(f"passbook: this is a defect of Passbook: {type(error).__name__}.", file=sys.stderr)
+        print("          Nothing was lost; the same command can be repeated. Details:", file=sys.stderr)
+        for line in traceback.format_exception_only(error)[:1]:
+            print(f"          {line.strip().splitlines()[0][:300]}", file=sys.stderr)
+        if _level() == "debug":
+            traceback.print_exc()
+        sys.exit(EXIT_BUG)
+
+
+def _level() -> str:
+    try:
+        return Settings.load().log_level
+    except PassbookError:
+        return ""

@@ -1,0 +1,68 @@
+"""The outside of a command: addresses given by settings, or embedded servers started for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from passbook.servicedb.engine import ServiceDatabase
+from passbook.settings import Settings
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Where the servers are; an address that was not asked for is empty."""
+
+    settings: Settings
+    service_url: str = ""
+    couchdb_url: str = ""
+    ledger_url: str = ""
+
+
+@contextmanager
+def opened(
+    settings: Settings, *, servicedb: bool = False, couchdb: bool = False, ledger: bool = False
+) -> Iterator[Outside]:
+    """Addresses of what a command needs, for as long as it runs.
+
+    An address set by the operator is used as it is and nothing embedded is touched. An unset one means the
+    embedded server under `PASSBOOK_DATA_DIR`, which is started if it is not running and stopped by whoever uses
+    it last.
+    """
+    with ExitStack() as stack:
+        service_url, couchdb_url, ledger_url = settings.service_db_url, settings.couchdb_url, settings.ledger_url
+        if (servicedb and not service_url) or (ledger and not ledger_url):
+            from passbook.embedded import postgres  # the drivers of embedded servers are not needed in production
+
+            address = stack.enter_context(postgres.running(settings))
+            service_url = service_url or address.url("passbook")
+            ledger_url = ledger_url or address.url("ledger")
+        if couchdb and not couchdb_url:
+            from passbook.embedded import couchdb as embedded_couchdb
+
+            couchdb_url = stack.enter_context(embedded_couchdb.running(settings)).url
+        yield Outside(
+            settings,
+            service_url=service_url if servicedb else "",
+            couchdb_url=couchdb_url if couchdb else "",
+            ledger_url=ledger_url if ledger else "",
+        )
+
+
+@contextmanager
+def service_database(outside: Outside) -> Iterator[ServiceDatabase]:
+    """The service database of `outside`, prepared for this release.
+
+    The embedded one is prepared on the way; one of the operator's own only by `passbook init`, and `Refused`
+    says so.
+    """
+    database = ServiceDatabase(outside.service_url, connect_seconds=outside.settings.connect_seconds)
+    try:
+        if outside.settings.service_db_url:
+            database.require_migrated()
+        else:
+            database.migrate()
+        yield database
+    finally:
+        database.dispose()

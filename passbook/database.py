@@ -1,0 +1,85 @@
+"""Connecting to SQL databases: addresses, drivers, and errors that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+from passbook.errors import PassbookError, Refused, Unavailable
+
+_DRIVERS = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+}
+
+#: What PostgreSQL and MySQL/MariaDB say when the address is right and the credentials or the name are not.
+_REFUSALS = (
+    "password authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "role ",
+    "access denied",
+    "unknown database",
+    "does not exist",
+    "(1044,",
+    "(1045,",
+    "(1049,",
+)
+
+
+def database_url(address: str) -> URL:
+    """The SQLAlchemy address for what an operator wrote: `postgresql://…` or `mysql://…`, driver filled in."""
+    try:
+        url = make_url(address)
+        return url.set(drivername=_DRIVERS[url.drivername.split("+")[0]])
+    except (ArgumentError, KeyError, ValueError):
+        raise Refused(
+            "The address of a database cannot be read.", remedy="Begin it with postgresql:// or mysql://."
+        ) from None
+
+
+@contextmanager
+def speaking_to(what: str, url: URL, variable: str) -> Iterator[None]:
+    """Turn a driver's connection error into one that a person can act on.
+
+    `what` names the database in the message, `variable` the setting to look at. Errors other than those of the
+    connection pass through.
+    """
+    try:
+        yield
+    except OperationalError as error:
+        raise _explained(what, url, variable, error) from None
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise _explained(what, url, variable, error) from None
+        raise
+
+
+def shown(url: URL) -> str:
+    """The address without credentials: `host:port/database`."""
+    host = url.host or str(url.query.get("host", "local socket"))
+    port = f":{url.port}" if url.port else ""
+    return f"{host}{port}/{url.database or ''}"
+
+
+def _explained(what: str, url: URL, variable: str, error: DBAPIError) -> PassbookError:
+    said = str(error.orig).lower()
+    if "statement timeout" in said or "max_statement_time" in said or "maximum statement execution" in said:
+        return Unavailable(
+            f"The {what} at {shown(url)} took too long over a query, which was ended.",
+            remedy="It is overloaded, or PASSBOOK_LEDGER_BATCH asks for too many clients at once.",
+        )
+    if any(refusal in said for refusal in _REFUSALS):
+        return Refused(
+            f"The {what} at {shown(url)} refuses these credentials, or has no such database.",
+            remedy=f"Check user, password and database name in {variable}.",
+        )
+    return Unavailable(
+        f"The {what} at {shown(url)} does not answer.",
+        remedy=f"Check that it runs and can be reached from here, and the host and port in {variable}.",
+    )

@@ -1,0 +1,25 @@
+'use strict';
+
+// An answer that is an error, in CouchDB's words.
+class HttpError extends Error {
+  constructor(status, error, reason) {
+    super(reason);
+    this.status = status;
+    this.error = error;
+  }
+}
+
+const STATUSES = { not_found: 404, conflict: 409, bad_request: 400, doc_validation: 400, missing_id: 412 };
+
+// What PouchDB throws, as an HttpError.
+function fromPouch(error) {
+  if (error instanceof HttpError) return error;
+  const name = error.name && error.name !== 'Error' ? error.name : 'internal_server_error';
+  const status = STATUSES[name] || (Number.isInteger(error.status) && error.status >= 400 ? error.status : 500);
+  if (status === 500) console.error(error.stack || error);
+  return new HttpError(status, name, String(error.reason || error.message || name));
+}
+
+const noDatabase = () => new HttpError(404, 'not_found', 'Database does not exist.');
+
+module.exports = { HttpError, fromPouch, noDatabase };

@@ -1,0 +1,27 @@
+"""What `passbook init` does, and what every other command may rely on afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from passbook.couch import CouchClient
+from passbook.servicedb.engine import ServiceDatabase
+
+
+def prepare(database: ServiceDatabase, couchdb_url: str, *, connect_seconds: float) -> dict[str, Any]:
+    """Migrate the service database and look whether CouchDB can be used; says what it found.
+
+    Raises `Unavailable` when one of them does not answer, `Refused` when it refuses the credentials.
+    """
+    migrated = database.migrate()
+    welcome = asyncio.run(_look(couchdb_url, connect_seconds))
+    return {
+        "service_database": "migrated" if migrated else "up to date",
+        "couchdb": str(welcome.get("version", "embedded")),
+    }
+
+
+async def _look(couchdb_url: str, connect_seconds: float) -> dict[str, Any]:
+    async with CouchClient(couchdb_url, connections=1, connect_seconds=connect_seconds) as couch:
+        return await couch.check()

@@ -1,0 +1,1 @@
+"""The service database: its tables, its migrations, and how to connect to it."""

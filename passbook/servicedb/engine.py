@@ -1,0 +1,76 @@
+"""Connections to the service database, and its migrations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, text
+
+from passbook.database import database_url, speaking_to
+from passbook.errors import Refused
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+#: Key of the advisory lock under which migrations run: two starting processes must not both migrate.
+_MIGRATION_LOCK = 0x70617373
+
+
+class ServiceDatabase:
+    """The service database. `begin()` is one transaction."""
+
+    def __init__(self, address: str, *, connect_seconds: float = 5.0) -> None:
+        self.url = database_url(address)
+        self.engine: Engine = create_engine(
+            self.url, pool_pre_ping=True, connect_args={"connect_timeout": max(1, round(connect_seconds))}
+        )
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A transaction, committed at the end. Raises `Unavailable` or `Refused` when it cannot be reached."""
+        with (
+            speaking_to("service database", self.url, "PASSBOOK_SERVICE_DB_URL"),
+            self.engine.begin() as connection,
+        ):
+            yield connection
+
+    def migrate(self) -> bool:
+        """Bring the schema to the newest revision; whether there was anything to do."""
+        with self.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            before = MigrationContext.configure(connection).get_current_revision()
+            if before == _head():
+                return False
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            return True
+
+    def require_migrated(self) -> None:
+        """Raise `Refused` unless the schema is the one this release was written for."""
+        with self.begin() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        if found != _head():
+            raise Refused(
+                "The service database is not prepared for this release of Passbook.", remedy="Run `passbook init`."
+            )
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    return config
+
+
+def _head() -> str | None:
+    return ScriptDirectory.from_config(_config()).get_current_head()

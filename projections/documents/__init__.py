@@ -1,0 +1,46 @@
+"""The document models: all that a device can ever receive."""
+
+from __future__ import annotations
+
+from projections.documents.base import SCHEMA, Currency, Document, Payment
+from projections.documents.clients import Client, ClientCharges, ClientImage, ClientTransactions
+from projections.documents.loans import Loan, LoanCharges, LoanSchedule, LoanTransactions
+from projections.documents.manifest import ClientInScope, Passbook
+from projections.documents.savings import Savings, SavingsCharges, SavingsTransactions
+
+#: Every document type, in the order of the reference page.
+TYPES: tuple[type[Document], ...] = (
+    Passbook,
+    Client,
+    ClientImage,
+    ClientCharges,
+    ClientTransactions,
+    Loan,
+    LoanSchedule,
+    LoanCharges,
+    LoanTransactions,
+    Savings,
+    SavingsCharges,
+    SavingsTransactions,
+)
+
+__all__ = [
+    "SCHEMA",
+    "TYPES",
+    "Client",
+    "ClientCharges",
+    "ClientImage",
+    "ClientInScope",
+    "ClientTransactions",
+    "Currency",
+    "Document",
+    "Loan",
+    "LoanCharges",
+    "LoanSchedule",
+    "LoanTransactions",
+    "Passbook",
+    "Payment",
+    "Savings",
+    "SavingsCharges",
+    "SavingsTransactions",
+]

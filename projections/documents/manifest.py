@@ -1,0 +1,26 @@
+"""The manifest: what a database holds, for whom, and as of when."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from projections.documents.base import Day, Document, Part, about
+
+
+class ClientInScope(Part):
+    """One client of the manifest."""
+
+    id: Annotated[int, about("The client", "m_client.id")]
+    display_name: Annotated[str, about("Name to show", "m_client.display_name")]
+
+
+class Passbook(Document, tag="passbook"):
+    """The manifest. Id `passbook`; written after everything else, so that its arrival says "complete"."""
+
+    generation: Annotated[int, about("Raised when a database starts over; an app then starts over too")]
+    kind: Annotated[str, about("customer or agent")]
+    permissions: Annotated[list[str], about("What this person may see")]
+    clients: Annotated[list[ClientInScope], about("Clients in scope, by key")]
+    counts: Annotated[dict[str, int], about("Number of documents of each type, this one left out")]
+    as_of: Annotated[str, about("Ledger snapshot of the last change, RFC 3339", unit="UTC")]
+    history_from: Annotated[Day | None, about("First day of the transactions sent; absent: all of them")] = None

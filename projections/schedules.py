@@ -1,0 +1,210 @@
+"""Projection of a loan's schedule, by the rules of the core: NULL amounts are zero, totals are sums of lines."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+from projections.documents import SCHEMA, Currency, LoanSchedule
+from projections.documents.loans import (
+    Disbursement,
+    Instalment,
+    PortionDue,
+    PrincipalDue,
+    ScheduleTotals,
+    Totals,
+)
+from projections.money import Digits
+from projections.rows import DisbursementRow, InstalmentRow, LoanAggregate, LoanRow
+
+
+class _Sum:
+    """Running sums of one portion over the instalments: due, paid, waived, written off, outstanding."""
+
+    __slots__ = ("due", "outstanding", "paid", "waived", "written_off")
+
+    def __init__(self, zero: Decimal) -> None:
+        self.due = self.paid = self.waived = self.written_off = self.outstanding = zero
+
+    def add(self, due: Decimal, paid: Decimal, waived: Decimal, written_off: Decimal, outstanding: Decimal) -> None:
+        self.due += due
+        self.paid += paid
+        self.waived += waived
+        self.written_off += written_off
+        self.outstanding += outstanding
+
+    def portion(self) -> PortionDue:
+        return PortionDue(
+            due=self.due,
+            paid=self.paid,
+            waived=self.waived,
+            written_off=self.written_off,
+            outstanding=self.outstanding,
+        )
+
+    def principal(self) -> PrincipalDue:
+        return PrincipalDue(
+            due=self.due, paid=self.paid, written_off=self.written_off, outstanding=self.outstanding
+        )
+
+
+def schedule(aggregate: LoanAggregate, currency: Currency, digits: Digits) -> LoanSchedule | None:
+    """Document `loan:{id}:schedule`, or None for a loan without instalments."""
+    if not aggregate.instalments:
+        return None
+    loan = aggregate.loan
+    disbursements = _disbursements(aggregate, digits)
+    instalments: list[Instalment] = []
+    principal, interest, fees, penalties = (_Sum(digits.zero) for _ in range(4))
+    rows = sorted(aggregate.instalments, key=lambda row: row.number)
+    start = loan.disbursed_on or loan.expected_disbursed_on or rows[0].due_date
+    # The balance runs over what was paid out, and over what is still to be paid out before the period ends.
+    pending = [(d.disbursed_on or d.expected_on or start, d.principal) for d in disbursements]
+    balance = digits.zero
+    days = 0
+    for row in rows:
+        begin = row.from_date or start
+        while pending and pending[0][0] < row.due_date:
+            balance += pending.pop(0)[1]
+        line, balance = _instalment(row, begin, balance, digits, (principal, interest, fees, penalties))
+        days += line.days
+        instalments.append(line)
+        start = row.due_date
+    return LoanSchedule(
+        schema=SCHEMA,
+        client_id=loan.client_id,
+        loan_id=loan.id,
+        currency=currency,
+        disbursements=disbursements,
+        instalments=instalments,
+        totals=_totals(days, disbursements, (principal, interest, fees, penalties), digits),
+    )
+
+
+def _disbursements(aggregate: LoanAggregate, digits: Digits) -> list[Disbursement]:
+    loan = aggregate.loan
+    fees = digits(loan.fees_at_disbursement)
+    tranches = [row for row in aggregate.disbursements if not row.is_reversed]
+    if not tranches:
+        disbursed = loan.disbursed_on is not None
+        return [
+            Disbursement(
+                principal=digits(loan.principal),
+                fees=fees,
+                fees_paid=fees if disbursed else digits.zero,
+                disbursed=disbursed,
+                expected_on=loan.expected_disbursed_on,
+                disbursed_on=loan.disbursed_on,
+            )
+        ]
+    lines = [_tranche(row, digits) for row in sorted(tranches, key=_tranche_order) if _still_counts(row, loan)]
+    if lines:
+        # The fees at pay-out are kept for the loan as a whole; they fall on its first pay-out.
+        lines[0].fees = fees
+        lines[0].fees_paid = fees if lines[0].disbursed else digits.zero
+    return lines
+
+
+def _tranche_order(row: DisbursementRow) -> tuple[date, int]:
+    return row.disbursed_on or row.expected_on or date.max, row.id
+
+
+def _still_counts(row: DisbursementRow, loan: LoanRow) -> bool:
+    """A tranche that will not come any more: the loan is closed and it was never paid out."""
+    return row.disbursed_on is not None or loan.closed_on is None
+
+
+def _tranche(row: DisbursementRow, digits: Digits) -> Disbursement:
+    return Disbursement(
+        principal=digits(row.principal),
+        fees=digits.zero,
+        fees_paid=digits.zero,
+        disbursed=row.disbursed_on is not None,
+        expected_on=row.expected_on,
+        disbursed_on=row.disbursed_on,
+    )
+
+
+def _instalment(
+    row: InstalmentRow, begin: date, balance: Decimal, digits: Digits, sums: tuple[_Sum, _Sum, _Sum, _Sum]
+) -> tuple[Instalment, Decimal]:
+    p_due, p_paid, p_off = (
+        digits(row.principal),
+        digits(row.principal_paid),
+        digits(row.principal_written_off),
+    )
+    principal = PrincipalDue(due=p_due, paid=p_paid, written_off=p_off, outstanding=p_due - p_paid - p_off)
+    interest = _portion(
+        row.interest, row.interest_paid, row.interest_waived, row.interest_written_off, digits, sums[1]
+    )
+    fees = _portion(row.fees, row.fees_paid, row.fees_waived, row.fees_written_off, digits, sums[2])
+    penalties = _portion(
+        row.penalties, row.penalties_paid, row.penalties_waived, row.penalties_written_off, digits, sums[3]
+    )
+    sums[0].add(p_due, p_paid, digits.zero, p_off, principal.outstanding)
+    credited = digits(row.credits)
+    all_credits = credited + digits(row.credited_fees) + digits(row.credited_penalties)
+    balance = balance + credited - p_due
+    line = Instalment(
+        number=row.number,
+        from_on=begin,
+        due_on=row.due_date,
+        days=(row.due_date - begin).days,
+        principal=principal,
+        interest=interest,
+        fees=fees,
+        penalties=penalties,
+        total=Totals(
+            due=p_due + interest.due + fees.due + penalties.due,
+            paid=p_paid + interest.paid + fees.paid + penalties.paid,
+            waived=interest.waived + fees.waived + penalties.waived,
+            written_off=p_off + interest.written_off + fees.written_off + penalties.written_off,
+            outstanding=principal.outstanding + interest.outstanding + fees.outstanding + penalties.outstanding,
+        ),
+        instalment=p_due + interest.due,
+        balance_after=balance,
+        paid_in_advance=digits(row.paid_in_advance),
+        paid_late=digits(row.paid_late),
+        complete=row.is_complete,
+        completed_on=row.completed_on if row.is_complete else None,
+        credits=all_credits or None,
+        additional=row.is_additional or None,
+        down_payment=row.is_down_payment or None,
+    )
+    return line, balance
+
+
+def _portion(
+    due: Decimal | None,
+    paid: Decimal | None,
+    waived: Decimal | None,
+    written_off: Decimal | None,
+    digits: Digits,
+    into: _Sum,
+) -> PortionDue:
+    d, p, w, o = digits(due), digits(paid), digits(waived), digits(written_off)
+    outstanding = d - p - w - o
+    into.add(d, p, w, o, outstanding)
+    return PortionDue(due=d, paid=p, waived=w, written_off=o, outstanding=outstanding)
+
+
+def _totals(
+    days: int, disbursements: list[Disbursement], sums: tuple[_Sum, _Sum, _Sum, _Sum], digits: Digits
+) -> ScheduleTotals:
+    principal, interest, fees, penalties = sums
+    upfront = sum((line.fees for line in disbursements), digits.zero)
+    upfront_paid = sum((line.fees_paid for line in disbursements), digits.zero)
+    return ScheduleTotals(
+        days=days,
+        principal=principal.principal(),
+        interest=interest.portion(),
+        fees=fees.portion(),
+        penalties=penalties.portion(),
+        fees_at_disbursement=upfront,
+        disbursed=sum((line.principal for line in disbursements if line.disbursed), digits.zero),
+        expected=upfront + sum((part.due for part in sums), digits.zero),
+        paid=upfront_paid + sum((part.paid for part in sums), digits.zero),
+        waived=sum((part.waived for part in sums), digits.zero),
+        written_off=sum((part.written_off for part in sums), digits.zero),
+        outstanding=upfront - upfront_paid + sum((part.outstanding for part in sums), digits.zero),
+    )

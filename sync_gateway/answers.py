@@ -1,0 +1,93 @@
+"""Answers that the gateway makes itself, all JSON, all of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+RETRY_AFTER = "5"  # seconds; what a device is told to wait when we, not it, have a problem
+
+#: On every answer. Nothing a device reads may stay in a cache on the way or be taken for a page by a browser.
+COMMON_HEADERS = {
+    "Server": "Passbook",
+    "Cache-Control": "private, no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+}
+
+_REFUSALS = {
+    "unknown": "Name or password is incorrect.",
+    "revoked": "This device's access has been withdrawn.",
+    "suspended": "This person's access is suspended.",
+    "expired": "This device's credential has expired.",
+}
+
+
+class Problem(Exception):
+    """A request that is answered with an error.
+
+    `error` and `reason` are CouchDB's words, for clients that know CouchDB; `code` and `message` are ours.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        reason: str,
+        *,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.error = error
+        self.reason = reason
+        self.code = code or error
+        self.headers = dict(headers or {})
+
+    def response(self) -> web.Response:
+        body = {"code": self.code, "message": self.reason, "error": self.error, "reason": self.reason}
+        return answer(body, status=self.status, headers=self.headers)
+
+
+def not_found() -> Problem:
+    """The one answer to everything that is not on the list, whether CouchDB knows it or not."""
+    return Problem(404, "not_found", "missing")
+
+
+def unauthorized(code: str) -> Problem:
+    """A credential that does not admit. `code` is `unknown` unless the secret was right."""
+    # Not the scheme Basic: with it a browser would ask the person for a name and a password.
+    return Problem(
+        401,
+        "unauthorized",
+        _REFUSALS[code],
+        code=code,
+        headers={"WWW-Authenticate": 'Passbook realm="passbook"'},
+    )
+
+
+def unavailable(reason: str = "Try again later.", code: str = "unavailable") -> Problem:
+    """Something of ours is not well. Never to be taken for a refusal of the device."""
+    return Problem(503, "service_unavailable", reason, code=code, headers={"Retry-After": RETRY_AFTER})
+
+
+def bad_request(reason: str) -> Problem:
+    return Problem(400, "bad_request", reason)
+
+
+def too_large() -> Problem:
+    return Problem(413, "too_large", "The request body is too large.")
+
+
+def answer(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A complete JSON answer."""
+    return web.Response(
+        status=status,
+        body=msgspec.json.encode(body) + b"\n",
+        content_type="application/json",
+        headers={**COMMON_HEADERS, **(headers or {})},
+    )

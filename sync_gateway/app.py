@@ -1,0 +1,159 @@
+"""The gateway as an aiohttp application, built from its parts, and a way to serve it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from passbook.errors import PortBusy, Refused
+from sync_gateway import routes
+from sync_gateway.answers import Problem, answer, not_found, unavailable
+from sync_gateway.credentials import Credentials, Principal
+from sync_gateway.proxy import Upstream
+from sync_gateway.routes import Action
+
+SHUTDOWN_WITHIN = 5.0  # seconds that requests other than feeds have to finish
+
+log = structlog.get_logger()
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Gateway:
+    """Authenticates, matches, answers. One instance serves all requests of one process."""
+
+    def __init__(self, credentials: Credentials, upstream: Upstream) -> None:
+        self._credentials = credentials
+        self._upstream = upstream
+        self._feeds: set[asyncio.Task[Any]] = set()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """The answer to any request."""
+        started = time.monotonic()
+        try:
+            response = await self._respond(request)
+        except Problem as problem:
+            response = problem.response()
+        except Exception:
+            import traceback; traceback.print_exc(); log.exception("request_failed", route=request.get("route"))
+            response = unavailable().response()
+        log.info(
+            "request",
+            method=request.method,
+            route=request.get("route"),
+            device=request.get("device"),
+            status=response.status,
+            seconds=round(time.monotonic() - started, 3),
+        )
+        return response
+
+    async def close_feeds(self, _: web.Application) -> None:
+        """Break off the live feeds, which would never end by themselves."""
+        feeds = list(self._feeds)
+        for task in feeds:
+            task.cancel()
+        await asyncio.gather(*feeds, return_exceptions=True)
+
+    async def _respond(self, request: web.Request) -> web.StreamResponse:
+        # First of all, so that nobody learns anything, not even which paths exist.
+        principal = await self._credentials.principal(request.headers.getall("Authorization", []))
+        request["device"] = principal.device_id
+        match = routes.match(request.method, request.raw_path)
+        if match is None:
+            raise not_found()
+        request["route"] = match.route.name
+        if match.route.action is Action.WELCOME:
+            return answer({"couchdb": "Welcome", "version": "3.5.0", "vendor": {"name": "Passbook"}})
+        if not principal.database_ready:
+            raise unavailable("The database is being prepared.", code="not_ready")
+        body: Any = None if match.route.body is None else await match.route.body.read(request)
+        if match.route.action is Action.INFO:
+            return await self._upstream.info(principal)
+        if match.route.action is Action.COMMITTED:
+            return answer({"ok": True, "instance_start_time": "0"}, status=201)
+        if match.route.action is Action.REFUSE_WRITES:
+            return _refused_writes(body.docs)
+        return await self._forward(request, match, principal, body)
+
+    async def _forward(
+        self, request: web.Request, match: routes.Match, principal: Principal, body: Any
+    ) -> web.StreamResponse:
+        if not match.live:
+            return await self._upstream.forward(request, match, principal, body)
+        task = asyncio.current_task()
+        if task is not None:
+            self._feeds.add(task)
+        try:
+            return await self._upstream.forward(request, match, principal, body)
+        finally:
+            if task is not None:
+                self._feeds.discard(task)
+
+
+def _refused_writes(documents: list[dict[str, Any]]) -> web.Response:
+    """As CouchDB answers documents that its validation does not let in: each by itself, the whole with 201."""
+    return answer(
+        [
+            {
+                "id": document.get("_id"),
+                "error": "forbidden",
+                "reason": "This database is read-only for devices.",
+            }
+            for document in documents
+        ],
+        status=201,
+    )
+
+
+def build(credentials: Credentials, upstream: Upstream) -> web.Application:
+    """The application. `upstream` is opened and closed with it; `credentials` stay the caller's."""
+    gateway = Gateway(credentials, upstream)
+
+    @web.middleware
+    async def everything(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await gateway.handle(request)  # whatever the path: there are no routes of aiohttp's
+
+    application = web.Application(middlewares=[everything])
+
+    async def connected(_: web.Application) -> AsyncIterator[None]:
+        await upstream.open()
+        yield
+        await upstream.close()
+
+    application.cleanup_ctx.append(connected)
+    application.on_shutdown.append(gateway.close_feeds)
+    return application
+
+
+@contextlib.asynccontextmanager
+async def serving(application: web.Application, host: str, port: int) -> AsyncIterator[int]:
+    """Serve until this ends; gives the port. Raises `PortBusy` if it is taken."""
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        handler_cancellation=True,  # a device that hangs up ends its feed at CouchDB as well
+        shutdown_timeout=SHUTDOWN_WITHIN,
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise _cannot_listen(host, port, error) from None
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> PortBusy | Refused:
+    remedy = "Choose another with --host and --port, or PASSBOOK_GATEWAY_HOST and PASSBOOK_GATEWAY_PORT."
+    if error.errno == errno.EADDRINUSE:
+        return PortBusy(f"Port {port} on {host} is taken by another program.", remedy=remedy)
+    return Refused(f"The gateway cannot listen on {host}:{port}: {error.strerror}.", remedy=remedy)

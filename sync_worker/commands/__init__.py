@@ -1,0 +1,1 @@
+"""The commands `passbook worker`, `passbook verify` and `passbook dead-letters`."""

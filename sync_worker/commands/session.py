@@ -1,0 +1,37 @@
+"""A worker with everything it needs, for as long as a command runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from passbook.context import Outside
+from passbook.couch import CouchClient
+from passbook.servicedb.engine import ServiceDatabase
+from sync_worker.cycle import Worker
+from sync_worker.ledger.connection import LedgerConnection
+from sync_worker.ledger.pictures import Pictures
+from sync_worker.ledger.reader import LedgerReader
+
+
+@asynccontextmanager
+async def worker(outside: Outside, database: ServiceDatabase) -> AsyncIterator[Worker]:
+    """A `Worker` on the servers of `outside`. Raises `Unavailable` or `Refused` if one of them cannot be used."""
+    settings = outside.settings
+    ledger = LedgerConnection(
+        outside.ledger_url,
+        statement_seconds=settings.ledger_statement_seconds,
+        connect_seconds=settings.connect_seconds,
+    )
+    reader = LedgerReader(ledger, Pictures(settings.image_dir, settings.image_max_bytes))
+    try:
+        reader.prepare()
+        async with CouchClient(
+            outside.couchdb_url,
+            connections=settings.couchdb_connections,
+            connect_seconds=settings.connect_seconds,
+        ) as couch:
+            await couch.check()
+            yield Worker(settings, reader, couch, database)
+    finally:
+        ledger.dispose()

@@ -1,0 +1,3 @@
+-- The world's currencies.
+SELECT {columns}
+FROM m_currency cur

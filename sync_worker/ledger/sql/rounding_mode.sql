@@ -1,0 +1,2 @@
+-- How the core rounds amounts: the number of a rounding mode.
+SELECT value FROM c_configuration WHERE name = 'rounding-mode'

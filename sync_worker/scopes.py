@@ -1,0 +1,60 @@
+"""The people the worker works for, each with the scope that `passbook.scope` gives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from sqlalchemy import Connection, select
+
+from passbook.scope import Scope, scope_of
+from passbook.servicedb.tables import person, person_client
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A person with a database: whose copies the worker keeps."""
+
+    id: str
+    kind: str
+    database: str
+    generation: int
+    ready: bool
+    scope: Scope
+
+
+@dataclass(frozen=True)
+class Leaver:
+    """A person on the way out: what is left of them must be erased."""
+
+    id: str
+    database: str
+
+
+def load(connection: Connection, today: date, only: str | None = None) -> tuple[list[Holder], list[Leaver]]:
+    """Everybody, or one person by id. `today` is the institution's day, for rolling history windows."""
+    people = select(person).order_by(person.c.id)
+    links = select(person_client.c.person_id, person_client.c.client_id)
+    if only is not None:
+        people = people.where(person.c.id == only)
+        links = links.where(person_client.c.person_id == only)
+    clients: dict[str, list[int]] = {}
+    for row in connection.execute(links):
+        clients.setdefault(row.person_id, []).append(row.client_id)
+    holders: list[Holder] = []
+    leavers: list[Leaver] = []
+    for row in connection.execute(people):
+        if row.state == "deleting":
+            leavers.append(Leaver(row.id, row.database_name))
+            continue
+        scope = scope_of(
+            state=row.state,
+            clients=clients.get(row.id, ()),
+            permissions=row.permissions,
+            history_from=row.history_from,
+            history_months=row.history_months,
+            today=today,
+        )
+        ready = row.database_ready_at is not None
+        holders.append(Holder(row.id, row.kind, row.database_name, row.generation, ready, scope))
+    return holders, leavers

@@ -1,0 +1,146 @@
+"""Projection state in the service database: per document the digest, the revision and the revisions before it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from importlib import resources
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, func, select, text
+
+from passbook.servicedb.tables import projected_document
+
+MANIFEST = "passbook"
+
+#: CouchDB's own default is 1000; the last 50 are enough to recognise where a device stands.
+KEPT_REVISIONS = 50
+
+
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """What is known of one document of one person. `digest` is empty for a tombstone."""
+
+    revision: str
+    digest: bytes
+    deleted: bool
+    client_id: int | None
+    as_of: datetime
+
+
+class Written(msgspec.Struct, frozen=True, gc=False):
+    """A document as it stands in CouchDB now.
+
+    `ancestors` is None when the revision follows the recorded one, which then becomes its first ancestor.
+    """
+
+    person_id: str
+    document_id: str
+    client_id: int | None
+    digest: bytes
+    revision: str
+    deleted: bool
+    as_of: datetime
+    ancestors: tuple[str, ...] | None = None
+
+
+#: document id -> what is known of it, for one person.
+Copies = dict[str, Known]
+
+_COLUMNS = (
+    projected_document.c.person_id,
+    projected_document.c.document_id,
+    projected_document.c.revision,
+    projected_document.c.digest,
+    projected_document.c.deleted,
+    projected_document.c.client_id,
+    projected_document.c.as_of,
+)
+
+
+def of_clients(connection: Connection, clients: Sequence[int]) -> dict[str, Copies]:
+    """What is known of all documents about these clients, by person."""
+    return _copies(connection.execute(select(*_COLUMNS).where(projected_document.c.client_id.in_(clients))))
+
+
+def of_person(connection: Connection, person_id: str) -> Copies:
+    """What is known of every document of one person, the manifest included."""
+    found = _copies(connection.execute(select(*_COLUMNS).where(projected_document.c.person_id == person_id)))
+    return found.get(person_id, {})
+
+
+def manifests(connection: Connection, people: Collection[str]) -> dict[str, Known]:
+    """What is known of the manifests of these people."""
+    query = select(*_COLUMNS).where(
+        projected_document.c.document_id == MANIFEST, projected_document.c.person_id.in_(people)
+    )
+    return {person: copies[MANIFEST] for person, copies in _copies(connection.execute(query)).items()}
+
+
+def last_changes(connection: Connection, people: Collection[str]) -> dict[str, datetime]:
+    """The ledger snapshot of the last change among the documents of each of these people."""
+    query = (
+        select(projected_document.c.person_id, func.max(projected_document.c.as_of))
+        .where(projected_document.c.document_id != MANIFEST, projected_document.c.person_id.in_(people))
+        .group_by(projected_document.c.person_id)
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def holdings(connection: Connection) -> set[tuple[str, int]]:
+    """Every (person, client) of which the person's database holds at least one document."""
+    query = (
+        select(projected_document.c.person_id, projected_document.c.client_id)
+        .where(~projected_document.c.deleted, projected_document.c.client_id.is_not(None))
+        .distinct()
+    )
+    return {(row[0], row[1]) for row in connection.execute(query)}
+
+
+def ancestors(connection: Connection, person_id: str, documents: Collection[str]) -> dict[str, list[str]]:
+    """The recorded revisions before the present one, newest first, of some documents of one person."""
+    query = select(projected_document.c.document_id, projected_document.c.ancestors).where(
+        projected_document.c.person_id == person_id, projected_document.c.document_id.in_(documents)
+    )
+    return {row[0]: list(row[1]) for row in connection.execute(query)}
+
+
+def record(connection: Connection, written: Iterable[Written]) -> None:
+    """Note what was written. A row from a later snapshot than ours is left alone."""
+    following: list[Written] = []
+    adopted: list[Written] = []
+    for document in written:
+        (following if document.ancestors is None else adopted).append(document)
+    for rows, name in ((following, "record_following"), (adopted, "record_adopted")):
+        if rows:
+            connection.execute(text(_sql(name)), _arrays(rows))
+
+
+def forget(connection: Connection, person_id: str) -> None:
+    """Forget every document of one person: their database starts over."""
+    connection.execute(projected_document.delete().where(projected_document.c.person_id == person_id))
+
+
+def _arrays(rows: Sequence[Written]) -> dict[str, object]:
+    return {
+        "people": [row.person_id for row in rows],
+        "documents": [row.document_id for row in rows],
+        "clients": [row.client_id for row in rows],
+        "digests": [row.digest for row in rows],
+        "revisions": [row.revision for row in rows],
+        "ancestors": [",".join(row.ancestors or ()) for row in rows],
+        "deleted": [row.deleted for row in rows],
+        "as_of": [row.as_of for row in rows],
+        "kept": KEPT_REVISIONS - 1,
+    }
+
+
+def _copies(found: Iterable[Sequence[Any]]) -> dict[str, Copies]:
+    copies: dict[str, Copies] = {}
+    for row in found:
+        copies.setdefault(row[0], {})[row[1]] = Known(*row[2:])
+    return copies
+
+
+def _sql(name: str) -> str:
+    return (resources.files("sync_worker") / "sql" / f"{name}.sql").read_text("utf-8")

@@ -1,0 +1,209 @@
+"""People with databases and devices, a CouchDB, and a gateway in front of it.
+
+Every test that uses `couch` runs against the embedded server, and against the CouchDB of
+PASSBOOK_TEST_COUCHDB_URL if there is one.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime as dt
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import pytest
+import sqlalchemy as sa
+from aiohttp import web
+from yarl import URL
+
+from passbook.credentials import new_id, new_secret, secret_digest
+from passbook.embedded import couchdb, postgres
+from passbook.servicedb import tables
+from passbook.settings import Settings
+from sync_gateway.app import build, serving
+from sync_gateway.credentials import DatabaseCredentials
+from sync_gateway.proxy import Upstream
+
+REAL = os.environ.get("PASSBOOK_TEST_COUCHDB_URL", "")
+NOW = dt.datetime.now(dt.UTC)
+
+
+@pytest.fixture(scope="session")
+def embedded_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings.load({"PASSBOOK_DATA_DIR": str(tmp_path_factory.mktemp("embedded"))})
+
+
+@pytest.fixture(scope="session")
+def service_url(embedded_settings: Settings) -> Iterator[str]:
+    with postgres.running(embedded_settings) as address:
+        url = address.url("passbook")
+        engine = sa.create_engine(url)
+        tables.metadata.create_all(engine)
+        engine.dispose()
+        yield url
+
+
+@pytest.fixture(scope="session", params=["embedded", pytest.param("real", marks=() if REAL else pytest.mark.skip)])
+def couch_url(request: pytest.FixtureRequest, embedded_settings: Settings) -> Iterator[str]:
+    if request.param == "real":
+        yield REAL
+    else:
+        with couchdb.running(embedded_settings) as address:
+            yield address.url
+
+
+class Couch:
+    """CouchDB as its administrator sees it."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self.session = session
+        self.url = URL(url)
+        self.databases: list[str] = []
+
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        async with self.session.request(method, f"{str(self.url).rstrip('/')}/{path}", json=body) as response:
+            answer = await response.json(content_type=None)
+            assert response.status < 400, answer
+            return answer
+
+    async def create(self) -> str:
+        name = f"test-{secrets.token_hex(16)}"
+        await self.ask("PUT", f"{name}?q=1")
+        self.databases.append(name)
+        return name
+
+    async def write(self, database: str, *documents: dict[str, Any]) -> list[Any]:
+        answer: list[Any] = await self.ask("POST", f"{database}/_bulk_docs", {"docs": list(documents)})
+        return answer
+
+
+@pytest.fixture
+async def couch(couch_url: str) -> AsyncIterator[Couch]:
+    async with aiohttp.ClientSession() as session:
+        made = Couch(session, couch_url)
+        yield made
+        for name in made.databases:
+            with contextlib.suppress(AssertionError):
+                await made.ask("DELETE", name)
+
+
+@dataclass
+class Device:
+    """A device as its owner knows it, with its gateway."""
+
+    id: str
+    secret: str = field(repr=False)
+    person: str
+    database: str
+    url: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": basic(self.id, self.secret)}
+
+
+def basic(name: str, secret: str) -> str:
+    return "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
+
+
+class People:
+    """The service database, for tests that make people and devices and change them."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def add(self, database: str, *, ready: bool = True) -> Device:
+        device = Device(new_id("device"), new_secret(), new_id("person"), database)
+        with self._engine.begin() as connection:
+            connection.execute(
+                tables.person.insert().values(
+                    id=device.person,
+                    username=device.person,
+                    kind="customer",
+                    password_hash="-",
+                    permissions=["loans"],
+                    database_name=database,
+                    database_ready_at=NOW if ready else None,
+                )
+            )
+        self.add_device(device)
+        return device
+
+    def add_device(self, device: Device) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(
+                tables.device.insert().values(
+                    id=device.id,
+                    person_id=device.person,
+                    secret_digest=secret_digest(device.secret),
+                    expires_at=NOW + dt.timedelta(days=30),
+                )
+            )
+
+    def change(self, table: sa.Table, row: str, **values: Any) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(table.update().where(table.c.id == row).values(**values))
+
+
+@pytest.fixture
+def people(service_url: str) -> Iterator[People]:
+    engine = sa.create_engine(service_url)
+    yield People(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+async def credentials(service_url: str) -> AsyncIterator[DatabaseCredentials]:
+    made = DatabaseCredentials.at(service_url)
+    yield made
+    await made.close()
+
+
+class Recorder:
+    """Remembers which requests came through."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, int]] = []
+
+    def install(self, application: web.Application) -> None:
+        @web.middleware
+        async def record(request: web.Request, handler: Any) -> web.StreamResponse:
+            response: web.StreamResponse = await handler(request)
+            self.requests.append((request.method, request.path, response.status))
+            return response
+
+        application.middlewares.insert(0, record)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+async def gateway(couch_url: str, credentials: DatabaseCredentials, recorder: Recorder) -> AsyncIterator[str]:
+    """The address of a gateway."""
+    application = build(credentials, Upstream(couch_url))
+    recorder.install(application)
+    async with serving(application, "127.0.0.1", 0) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+async def device(couch: Couch, people: People, gateway: str) -> Device:
+    """A device with an empty database."""
+    made = people.add(await couch.create())
+    made.url = f"{gateway}/passbook"
+    return made
+
+
+@pytest.fixture
+async def http(gateway: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of the gateway."""
+    async with aiohttp.ClientSession(gateway) as session:
+        yield session
