@@ -164,7 +164,7 @@ class CouchClient:
     async def all_leaves(self, name: str, after: str | None, limit: int, *, bodies: bool = True) -> list[Leaf]:
         """Up to `limit` documents in order of id, those after `after`; the next page begins after the last."""
         start = f"&startkey={quote(msgspec.json.encode(after).decode())}&skip=1" if after is not None else ""
-        docs = "&include_docs=true" if bodies else ""
+        docs = "&include_docs=true&conflicts=true" if bodies else ""
         status, body = await self._request(
             "GET", f"/{name}/_all_docs?limit={limit}{docs}{start}", expect=(200, 404), reading=True
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from sample_institution.images import write_images
 from sample_institution.institution import TODAY, Institution, fill
 from sample_institution.tables import create_schema
 
-__all__ = ["TODAY", "Institution", "create_schema", "fill"]
+__all__ = ["TODAY", "Institution", "create_schema", "fill", "write_images"]

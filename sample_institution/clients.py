@@ -106,29 +106,33 @@ class ClientStories:
 
     def _accounts(self, told: Told, branch: Branch, status: int, *, typical: bool) -> None:
         if typical:
-            self._loan(told, branch, Plot.GOOD, frozenset({"visit", "pay fee", "reversed", "insurance"}))
-            self._loan(told, branch, Plot.REPAID, frozenset())
+            self._loan(
+                told, branch, branch.loans[0], Plot.GOOD, frozenset({"visit", "pay fee", "reversed", "insurance"})
+            )
+            self._loan(told, branch, branch.loans[-1], Plot.REPAID, frozenset())
             told.default_savings = self._savings(told, branch, SavingsPlot.ACTIVE, "activation annual monthly")
             self._savings(told, branch, SavingsPlot.FIXED, "")
         elif status == ACTIVE:
             for _ in range(self.loan_counts.draw()):
-                self._loan(told, branch, self.loan_plots.draw(), self.loan_features.draw())
+                product = self.world.random.choice(branch.loans)
+                self._loan(told, branch, product, self.loan_plots.draw(), self.loan_features.draw())
             accounts = [
                 self._savings(told, branch, self.savings_plots.draw(), self.savings_features.draw())
                 for _ in range(self.savings_counts.draw())
             ]
             told.default_savings = accounts[0] if self.world.random.random() < 0.2 else None
         elif status == CLOSED:
-            self._loan(told, branch, Plot.REPAID, frozenset())
+            self._loan(told, branch, branch.loans[0], Plot.REPAID, frozenset())
             self._savings(told, branch, SavingsPlot.CLOSED, "")
         elif status in (TRANSFER_IN_PROGRESS, TRANSFER_ON_HOLD):
             on_hold = status == TRANSFER_ON_HOLD
-            self._loan(told, branch, Plot.TRANSFER_ON_HOLD if on_hold else Plot.TRANSFER, frozenset())
+            transfer = Plot.TRANSFER_ON_HOLD if on_hold else Plot.TRANSFER
+            self._loan(told, branch, branch.loans[0], transfer, frozenset())
             plot = SavingsPlot.TRANSFER_ON_HOLD if on_hold else SavingsPlot.TRANSFER
             self._savings(told, branch, plot, "")
 
-    def _loan(self, told: Told, branch: Branch, plot: Plot, features: frozenset[str]) -> None:
-        product = LOAN_PRODUCT[self.world.random.choice(branch.loans)]
+    def _loan(self, told: Told, branch: Branch, short: str, plot: Plot, features: frozenset[str]) -> None:
+        product = LOAN_PRODUCT[short]
         loan, late = tell_loan(self.world, told.client, branch, product, plot, features)
         told.rows += loan.rows()
         if late:

@@ -17,7 +17,7 @@ from sample_institution.loan_charges import holder
 from sample_institution.loan_replay import replay
 from sample_institution.loan_replay import reverse as reverse_transaction
 from sample_institution.loans import Loan
-from sample_institution.money import ZERO
+from sample_institution.money import ZERO, rounded
 from sample_institution.rows.loans import InstalmentRow, LoanTransactionRow
 from sample_institution.session import exact, session, value_date
 from sample_institution.store import Store
@@ -167,10 +167,10 @@ def save_loan(store: Store, loan: Loan, kind: str, transaction: LoanTransactionR
         loan_id=row.id,
         client_id=row.client_id,
         transaction_id=transaction.id if transaction else None,
-        amount=transaction.amount if transaction else ZERO,
+        amount=rounded(transaction.amount, row.currency_digits) if transaction else ZERO,
         on=on,
         status=row.loan_status_id,
-        total_outstanding=row.total_outstanding_derived,
+        total_outstanding=rounded(row.total_outstanding_derived, row.currency_digits),
     )
 
 

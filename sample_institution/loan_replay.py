@@ -176,6 +176,9 @@ def _book_anew(loan: Loan, old: LoanTransactionRow, new: LoanTransactionRow, on:
     for link in loan.paid_by:
         if link.loan_transaction_id == old.id:
             link.loan_transaction_id = new.id
+    for relation in loan.relations:
+        if relation.to_loan_transaction_id == old.id and relation.relation_type_enum != REPLAYED:
+            relation.to_loan_transaction_id = new.id  # a chargeback goes on meaning the payment that stands
     loan.relations.append(
         LoanRelationRow(
             id=loan.desk.ids.new(LoanRelationRow.table),

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from passbook.errors import Refused
 from sample_institution import savings
 from sample_institution.canaries import canary
-from sample_institution.money import ZERO
+from sample_institution.money import ZERO, rounded
 from sample_institution.savings import Savings
 from sample_institution.session import exact, session, value_date
 from sample_institution.store import Store
@@ -82,4 +82,5 @@ def _save_savings(
         account.recurring.no_of_overdue_installments = len(late) or None
     store.save(list(account.rows()))
     row = account.row
-    return SavingsMove(kind, row.id, row.client_id, transaction_id, amount, on, row.account_balance_derived)
+    balance = rounded(row.account_balance_derived, row.currency_digits)
+    return SavingsMove(kind, row.id, row.client_id, transaction_id, amount, on, balance)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from passbook.errors import PortBusy, Refused
 from sync_gateway import routes
 from sync_gateway.answers import Problem, answer, not_found, unavailable
 from sync_gateway.credentials import Credentials, Principal
-from sync_gateway.proxy import Upstream
+from sync_gateway.proxy import ROUTE, Upstream
 from sync_gateway.routes import Action
 
 SHUTDOWN_WITHIN = 5.0  # seconds that requests other than feeds have to finish
+DEVICE = web.RequestKey("device", str)
 
 log = structlog.get_logger()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -41,13 +44,13 @@ class Gateway:
         except Problem as problem:
             response = problem.response()
         except Exception:
-            import traceback; traceback.print_exc(); log.exception("request_failed", route=request.get("route"))
+            log.exception("request_failed", route=request.get(ROUTE))
             response = unavailable().response()
         log.info(
             "request",
             method=request.method,
-            route=request.get("route"),
-            device=request.get("device"),
+            route=request.get(ROUTE),
+            device=request.get(DEVICE),
             status=response.status,
             seconds=round(time.monotonic() - started, 3),
         )
@@ -63,11 +66,11 @@ class Gateway:
     async def _respond(self, request: web.Request) -> web.StreamResponse:
         # First of all, so that nobody learns anything, not even which paths exist.
         principal = await self._credentials.principal(request.headers.getall("Authorization", []))
-        request["device"] = principal.device_id
+        request[DEVICE] = principal.device_id
         match = routes.match(request.method, request.raw_path)
         if match is None:
             raise not_found()
-        request["route"] = match.route.name
+        request[ROUTE] = match.route.name
         if match.route.action is Action.WELCOME:
             return answer({"couchdb": "Welcome", "version": "3.5.0", "vendor": {"name": "Passbook"}})
         if not principal.database_ready:
@@ -131,12 +134,24 @@ def build(credentials: Credentials, upstream: Upstream) -> web.Application:
     return application
 
 
+def _http_logger() -> logging.Logger:
+    """aiohttp's own log, without the stack trace it writes for everything that is not HTTP."""
+
+    def ours(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+    logger = logging.getLogger("sync_gateway.http")
+    logger.filters = [ours]
+    return logger
+
+
 @contextlib.asynccontextmanager
 async def serving(application: web.Application, host: str, port: int) -> AsyncIterator[int]:
     """Serve until this ends; gives the port. Raises `PortBusy` if it is taken."""
     runner = web.AppRunner(
         application,
         access_log=None,
+        logger=_http_logger(),
         handler_cancellation=True,  # a device that hangs up ends its feed at CouchDB as well
         shutdown_timeout=SHUTDOWN_WITHIN,
     )

@@ -5,16 +5,19 @@ CouchDB never sees the bytes that a device sent, so there is nothing two JSON re
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET, UnsetType
 
-from sync_gateway.answers import bad_request, too_large
+from sync_gateway.answers import Problem, bad_request, too_large
 
 MEGABYTE = 1_000_000
+READ_WITHIN = 60.0  # seconds that a device may take to send a body
 
 
 class WantedDocument(msgspec.Struct, omit_defaults=True):
@@ -33,8 +36,23 @@ class WantedIds(msgspec.Struct, omit_defaults=True):
     doc_ids: list[str] | None = None
 
 
-class WantedKeys(msgspec.Struct, omit_defaults=True):
-    keys: list[Any] | None = None
+class Listing(msgspec.Struct, omit_defaults=True):
+    """The options of `_all_docs`, which some clients put into the body."""
+
+    attachments: bool | UnsetType = UNSET
+    conflicts: bool | UnsetType = UNSET
+    descending: bool | UnsetType = UNSET
+    end_key: str | UnsetType = UNSET
+    endkey: str | UnsetType = UNSET
+    include_docs: bool | UnsetType = UNSET
+    inclusive_end: bool | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+    keys: list[Any] | UnsetType = UNSET
+    limit: int | UnsetType = UNSET
+    skip: int | UnsetType = UNSET
+    start_key: str | UnsetType = UNSET
+    startkey: str | UnsetType = UNSET
+    update_seq: bool | UnsetType = UNSET
 
 
 class WrittenDocuments(msgspec.Struct):
@@ -54,11 +72,7 @@ class Rule:
         """The decoded body; raises `answers.Problem` if it is too large or not of this shape."""
         if (request.content_length or 0) > self.limit:
             raise too_large()
-        data = bytearray()
-        async for chunk in request.content.iter_any():  # decompressed already: the limit holds against bombs
-            data += chunk
-            if len(data) > self.limit:
-                raise too_large()
+        data = await self._received(request)
         if not data and self.optional:
             return None
         try:
@@ -68,6 +82,19 @@ class Rule:
         if not self.check(decoded):
             raise bad_request("The request body asks for something that is not served.")
         return decoded
+
+    async def _received(self, request: web.Request) -> bytes:
+        data = bytearray()
+        try:
+            async with asyncio.timeout(READ_WITHIN):
+                # Decompressed already: the limit holds against bombs as well.
+                async for chunk in request.content.iter_any():
+                    data += chunk
+                    if len(data) > self.limit:
+                        raise too_large()
+        except TimeoutError:
+            raise Problem(408, "timeout", "The request body did not arrive in time.") from None
+        return bytes(data)
 
 
 def _no_local_documents(wanted: WantedDocuments) -> bool:
@@ -80,7 +107,7 @@ def _plain_checkpoint(document: dict[str, Any]) -> bool:
 
 CHANGES = Rule(WantedIds, MEGABYTE, optional=True)
 BULK_GET = Rule(WantedDocuments, MEGABYTE, check=_no_local_documents)
-ALL_DOCS = Rule(WantedKeys, MEGABYTE, optional=True)
+ALL_DOCS = Rule(Listing, MEGABYTE, optional=True)
 REVS_DIFF = Rule(dict[str, list[str]], MEGABYTE)
 CHECKPOINT = Rule(dict[str, Any], 16_384, check=_plain_checkpoint)
 BULK_DOCS = Rule(WrittenDocuments, 8 * MEGABYTE)

@@ -31,6 +31,9 @@ _INFO_FIELDS = (
 )
 _NO_DATABASE = ("Database does not exist.", "no_db_file")
 
+#: Which entry of the allow-list a request matched, for the log.
+ROUTE = web.RequestKey("route", str)
+
 log = structlog.get_logger()
 
 
@@ -201,6 +204,6 @@ async def _stream(
         if request.transport is not None:
             request.transport.abort()
         if isinstance(error, aiohttp.ClientError | TimeoutError | ConnectionError):
-            log.info("stream_broken_off", route=request.get("route"), error=type(error).__name__)
+            log.info("stream_broken_off", route=request.get(ROUTE), error=type(error).__name__)
             return
         raise

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import TypeVar, cast
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -15,12 +15,27 @@ async def each(limit: int, items: Iterable[_T], function: Callable[[_T], Awaitab
 
     The first error ends the rest and is raised as it is.
     """
-    waiting = iter(items)
+
+    async def stream() -> AsyncIterator[_T]:
+        for item in items:
+            yield item
+
+    return await each_of(limit, stream(), function)
+
+
+async def each_of(limit: int, items: AsyncIterator[_T], function: Callable[[_T], Awaitable[_R]]) -> list[_R]:
+    """As `each`, for items that arrive one by one; none is asked for before there is a hand free for it."""
     results: list[_R] = []
+    taking = asyncio.Lock()
+    end = object()
 
     async def work() -> None:
-        for item in waiting:
-            results.append(await function(item))
+        while True:
+            async with taking:
+                item = await anext(items, end)
+            if item is end:
+                return
+            results.append(await function(cast("_T", item)))
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -10,12 +10,13 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
 from passbook.couch import CouchClient, DatabaseMissing
 from passbook.progress import Reporter
@@ -24,20 +25,22 @@ from passbook.servicedb.tables import person
 from passbook.settings import Settings
 from projections.context import Context
 from sync_worker import failures, manifests, provision, scopes, state
-from sync_worker.concurrency import each
-from sync_worker.ledger.reader import Failure, LedgerReader
+from sync_worker.concurrency import each, each_of
+from sync_worker.ledger.reader import Batch, Failure, LedgerReader
 from sync_worker.manifests import Contents, kind_of
+from sync_worker.passlock import pass_lock
 from sync_worker.projecting import BatchProjection
 from sync_worker.reading import batches
 from sync_worker.rebuild import Rebuilder
 from sync_worker.scopes import Holder
 from sync_worker.state import MANIFEST, Copies, Written
+from sync_worker.verifying import Verifier
 from sync_worker.writer import Change, Writer, difference
 
 log = structlog.get_logger()
 
-#: Key of the advisory lock that a pass holds: passes of two workers follow one another.
-_PASS_LOCK = 0x70617374
+#: While one batch is noted in the service database, another keeps CouchDB busy.
+_BATCHES_AT_ONCE = 2
 
 
 @dataclass
@@ -81,7 +84,7 @@ class Worker:
     ) -> None:
         self._settings = settings
         self._reader = reader
-        self._couch = couch
+        self.couch = couch
         self._database = database
         self._writer = Writer(
             couch,
@@ -91,27 +94,17 @@ class Worker:
         )
         self.failed: list[Failure] = []
 
+    def verifier(self) -> Verifier:
+        """A verifier on the same servers."""
+        return Verifier(self._settings, self._reader, self.couch, self._database)
+
     async def run_pass(self, reporter: Reporter) -> Summary:
         """Do one full pass. Raises `Unavailable` or `Refused`; what was written until then stands."""
         started = time.monotonic()
-        lock = await asyncio.to_thread(self._lock)
-        try:
+        async with pass_lock(self._database):
             summary = await self._pass(reporter)
-        finally:
-            await asyncio.to_thread(lock.close)
         summary.seconds = round(time.monotonic() - started, 3)
         return summary
-
-    def _lock(self) -> Any:
-        with self._database.begin():
-            pass  # turns an unreachable database into its own error
-        connection = self._database.engine.connect()
-        if not connection.execute(select(func.pg_try_advisory_lock(_PASS_LOCK))).scalar():
-            log.warning("another worker is at work; waiting for it")
-            connection.execute(select(func.pg_advisory_lock(_PASS_LOCK)))
-        # Closing the session is what releases the lock, also when this process is killed.
-        connection.detach()
-        return connection
 
     async def _pass(self, reporter: Reporter) -> Summary:
         today = datetime.now(self._settings.tenant_timezone).date()
@@ -119,22 +112,29 @@ class Worker:
         with self._database.begin() as connection:
             everybody, leavers = scopes.load(connection, today)
             troubled = failures.clients(connection)
-        await provision.erase_leavers(self._couch, self._database, leavers)
-        await provision.make_databases(self._couch, self._database, everybody)
+        await provision.erase_leavers(self.couch, self._database, leavers)
+        await provision.make_databases(self.couch, self._database, everybody)
         run = _begin(everybody, Context(lookups.currencies, lookups.rounding))
         await self._take_back(run)
         clients = sorted(run.holders_of)
         done = 0
         reporter.update(0, len(clients))
-        async for ids, batch in batches(
+
+        async def work(item: tuple[Sequence[int], Batch]) -> None:
+            nonlocal done
+            ids, batch = item
+            await self._batch(run, ids, BatchProjection(batch, run.context))
+            done += len(ids)
+            reporter.update(done, len(clients))
+
+        incoming = batches(
             self._reader,
             clients,
             size=self._settings.ledger_batch,
             per_second=self._settings.ledger_clients_per_second,
-        ):
-            await self._batch(run, ids, BatchProjection(batch, run.context))
-            done += len(ids)
-            reporter.update(done, len(clients))
+        )
+        async with aclosing(incoming):
+            await each_of(_BATCHES_AT_ONCE, incoming, work)
         await self._manifests(run, [holder for holder in everybody if not holder.scope.clients])
         await self._rebuild_lost(run)
         await self._compact(run)
@@ -257,7 +257,7 @@ class Worker:
         """Clients that failed keep their place in the manifest: their documents are still on the devices."""
         if not contents.failed or not has_manifest:
             return
-        leaf = (await self._couch.leaves(holder.database, [MANIFEST]))[MANIFEST]
+        leaf = (await self.couch.leaves(holder.database, [MANIFEST]))[MANIFEST]
         for entry in (leaf.body or {}).get("clients", ()):
             if entry["id"] in contents.failed:
                 contents.names[entry["id"]] = entry["display_name"]
@@ -275,7 +275,7 @@ class Worker:
 
     async def _rebuild_lost(self, run: _Pass) -> None:
         """Databases that turned out to be gone come back from the ledger, revision for revision."""
-        rebuilder = Rebuilder(self._settings, self._reader, self._couch, self._database, self._writer)
+        rebuilder = Rebuilder(self._settings, self._reader, self.couch, self._database, self._writer)
         for person_id in sorted(run.lost):
             log.warning("a person's database was lost; rebuilding it", person=person_id)
             run.summary.documents_written += await rebuilder.rebuild(run.holders[person_id], run.context)
@@ -287,7 +287,7 @@ class Worker:
         due = [person_id for person_id in due if person_id in run.holders]
 
         async def compact(person_id: str) -> None:
-            await self._couch.compact(run.holders[person_id].database)
+            await self.couch.compact(run.holders[person_id].database)
 
         await each(self._settings.couchdb_connections, due, compact)
         if due:

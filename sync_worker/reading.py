@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from sync_worker.ledger.reader import Batch, LedgerReader
 
 
 async def batches(
     reader: LedgerReader, clients: Sequence[int], *, size: int, per_second: float
-) -> AsyncIterator[tuple[Sequence[int], Batch]]:
+) -> AsyncGenerator[tuple[Sequence[int], Batch], None]:
     """Ids and contents of one batch after the other; the next one is read while the caller works on this one.
 
     At most `per_second` clients are asked of the ledger, on average over the run (0: no bound), so that its load

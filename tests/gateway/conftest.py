@@ -10,7 +10,6 @@ import base64
 import contextlib
 import datetime as dt
 import os
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +18,6 @@ import aiohttp
 import pytest
 import sqlalchemy as sa
 from aiohttp import web
-from yarl import URL
 
 from passbook.credentials import new_id, new_secret, secret_digest
 from passbook.embedded import couchdb, postgres
@@ -28,6 +26,7 @@ from passbook.settings import Settings
 from sync_gateway.app import build, serving
 from sync_gateway.credentials import DatabaseCredentials
 from sync_gateway.proxy import Upstream
+from tests.support.couch import Couch
 
 REAL = os.environ.get("PASSBOOK_TEST_COUCHDB_URL", "")
 NOW = dt.datetime.now(dt.UTC)
@@ -55,31 +54,6 @@ def couch_url(request: pytest.FixtureRequest, embedded_settings: Settings) -> It
     else:
         with couchdb.running(embedded_settings) as address:
             yield address.url
-
-
-class Couch:
-    """CouchDB as its administrator sees it."""
-
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
-        self.session = session
-        self.url = URL(url)
-        self.databases: list[str] = []
-
-    async def ask(self, method: str, path: str, body: Any = None) -> Any:
-        async with self.session.request(method, f"{str(self.url).rstrip('/')}/{path}", json=body) as response:
-            answer = await response.json(content_type=None)
-            assert response.status < 400, answer
-            return answer
-
-    async def create(self) -> str:
-        name = f"test-{secrets.token_hex(16)}"
-        await self.ask("PUT", f"{name}?q=1")
-        self.databases.append(name)
-        return name
-
-    async def write(self, database: str, *documents: dict[str, Any]) -> list[Any]:
-        answer: list[Any] = await self.ask("POST", f"{database}/_bulk_docs", {"docs": list(documents)})
-        return answer
 
 
 @pytest.fixture

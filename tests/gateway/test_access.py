@@ -16,7 +16,8 @@ from passbook.servicedb import tables
 from sync_gateway.app import build, serving
 from sync_gateway.credentials import DatabaseCredentials
 from sync_gateway.proxy import Upstream
-from tests.gateway.conftest import NOW, Couch, Device, People, basic
+from tests.gateway.conftest import NOW, Device, People, basic
+from tests.support.couch import Couch
 
 
 async def ask(http: aiohttp.ClientSession, path: str, authorization: str | None) -> tuple[int, Any, dict[str, str]]:

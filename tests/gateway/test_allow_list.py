@@ -12,7 +12,8 @@ import pytest
 
 from sync_gateway import routes
 from sync_gateway.answers import Problem
-from tests.gateway.conftest import Couch, Device
+from tests.gateway.conftest import Device
+from tests.support.couch import Couch
 
 #: CouchDB's route table: method and path, from its HTTP API reference. `{db}` is the database, by its public
 #: and by its real name.
@@ -180,13 +181,9 @@ GET /passbook/_local/%2e%2e%2f_security0000
 GET /passbook/_local/abcdefghijklmnop%2f..
 GET http://127.0.0.1/passbook
 GET http://127.0.0.1:5984/_all_dbs
-GET passbook
-GET *
 OPTIONS *
 GET /?/passbook
 GET /passbook#x
-get /passbook
-FOO /passbook
 PROPFIND /passbook
 """
 # What looks like a trick and is not: the query has no part in it.
@@ -247,6 +244,13 @@ async def test_everything_else_is_one_answer(device: Device, couch: Couch, gatew
     assert json.loads(full[0][2])["error"] == "not_found"
     # A document that is not there cannot be told from a path that is not served.
     assert (await raw(gateway, "GET", "/passbook/loan:2", authorization)) == full[0]
+
+
+@pytest.mark.parametrize("line", ["GET passbook", "GET *", "get /passbook", "FOO /passbook"])
+async def test_what_is_no_http_gets_no_further(gateway: str, line: str) -> None:
+    status, _, body = await raw(gateway, *line.split(), "-")
+    assert status == 400
+    assert not body.startswith("{")
 
 
 async def test_what_is_on_the_list(device: Device, couch: Couch, http: aiohttp.ClientSession) -> None:

@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 
 from passbook.servicedb import tables
-from tests.gateway.conftest import NOW, Couch, Device, People, Recorder
+from tests.gateway.conftest import NOW, Device, People, Recorder
+from tests.support.couch import Couch
 from tests.support.pouch import PouchClient
 
 

@@ -9,7 +9,7 @@ class HttpError extends Error {
   }
 }
 
-const STATUSES = { not_found: 404, conflict: 409, bad_request: 400, doc_validation: 400, missing_id: 412 };
+const STATUSES = { not_found: 404, conflict: 409, bad_request: 400, doc_validation: 400, missing_id: 412, badarg: 400 };
 
 // What PouchDB throws, as an HttpError.
 function fromPouch(error) {

@@ -1,0 +1,5 @@
+"""`python -m passbook`."""
+
+from passbook.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""`passbook demo`: the whole of Passbook on one machine, shown to somebody who has five minutes."""

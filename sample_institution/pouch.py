@@ -1,0 +1,148 @@
+"""A real PouchDB in a process of its own, for the demo and the tests: `clients/scripts/replicate.mjs`, timed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from passbook.embedded import node
+
+CLIENTS = Path(__file__).parents[1] / "clients"
+WITHIN = 30.0  # seconds until an event must have come
+LONGEST_LINE = 256 * 1024 * 1024  # bytes; `docs` puts a whole database on one line
+
+
+class PouchClient:
+    """One device. `events` holds everything that it has said; the methods wait for what they need."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._arrived = asyncio.Condition()
+        self._reader = asyncio.create_task(self._read())
+        self.events: list[dict[str, Any]] = []
+        self.over = False
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def started(
+        cls, url: str, username: str, password: str, *, store: str | Path = "memory", **options: Any
+    ) -> AsyncIterator[PouchClient]:
+        """A device with an empty store or the one in that directory; `live=True` replicates from the start."""
+        found = node.find()
+        await asyncio.to_thread(node.ensure_packages, CLIENTS, found)
+        process = await asyncio.create_subprocess_exec(
+            found.node,
+            str(CLIENTS / "scripts" / "replicate.mjs"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=LONGEST_LINE,
+        )
+        client = cls(process)
+        given = {"url": url, "username": username, "password": password, "store": str(store), **options}
+        try:
+            # Not as an argument: there everybody on the machine could read the password.
+            await client._send(given)
+            await client.wait("ready")
+            yield client
+        finally:
+            await client.kill()
+
+    async def wait(self, *names: str, after: int = 0, within: float = WITHIN) -> dict[str, Any]:
+        """The first event with one of these names, beginning at `events[after]`."""
+
+        def found() -> dict[str, Any] | None:
+            return next((event for event in self.events[after:] if event["event"] in names), None)
+
+        try:
+            async with asyncio.timeout(within), self._arrived:
+                await self._arrived.wait_for(lambda: found() is not None or self.over)
+        except TimeoutError:
+            raise AssertionError(f"no {names} within {within} s, but {self.events[after:]}") from None
+        event = found()
+        if event is None:
+            raise AssertionError(f"PouchDB ended without {names}: {self.events[after:]}")
+        return event
+
+    async def ask(self, command: dict[str, Any], *names: str, within: float = WITHIN) -> dict[str, Any]:
+        """Send a command and wait for one of these events, or an error, that follows it."""
+        after = len(self.events)
+        await self._send(command)
+        return await self.wait(*names, "error", after=after, within=within)
+
+    async def replicate(self, within: float = WITHIN) -> dict[str, Any]:
+        """Replicate once: the `complete` event, or the `error` event."""
+        return await self.ask({"cmd": "replicate"}, "complete", within=within)
+
+    async def live(self) -> None:
+        """Replicate from now on, for ever."""
+        await self._send({"cmd": "live"})
+
+    async def sync(self, within: float = WITHIN) -> dict[str, Any]:
+        """Both ways, once."""
+        return await self.ask({"cmd": "sync"}, "complete", within=within)
+
+    async def docs(self, startkey: str | None = None, endkey: str | None = None) -> list[dict[str, Any]]:
+        """The local documents, whole."""
+        command: dict[str, Any] = {"cmd": "docs", "conflicts": True}
+        if startkey is not None:
+            command["startkey"] = startkey
+        if endkey is not None:
+            command["endkey"] = endkey
+        documents: list[dict[str, Any]] = (await self.ask(command, "docs"))["docs"]
+        return documents
+
+    async def get(self, document_id: str) -> dict[str, Any] | None:
+        """One local document, attachments inline; None if it is not there."""
+        event = await self.ask({"cmd": "get", "id": document_id}, "doc")
+        return event.get("doc")
+
+    async def put(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Write into the local store."""
+        return await self.ask({"cmd": "put", "doc": document}, "written")
+
+    async def until_document(self, document_id: str, within: float = WITHIN, **fields: Any) -> dict[str, Any]:
+        """Wait until the local document has these fields."""
+        async with asyncio.timeout(within):
+            while True:
+                seen = len(self.events)
+                document = await self.get(document_id)
+                if document is not None and all(document.get(name) == value for name, value in fields.items()):
+                    return document
+                with contextlib.suppress(AssertionError):
+                    await self.wait("change", after=seen, within=0.5)
+
+    async def stop(self) -> None:
+        """End in order, so that the store is closed."""
+        await self.ask({"cmd": "stop"}, "stopped")
+        await self._process.wait()
+
+    async def kill(self) -> None:
+        """End at once."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        await self._process.wait()
+        await self._reader
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+            with contextlib.suppress(ConnectionError):
+                await self._process.stdin.wait_closed()
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        assert self._process.stdin is not None  # noqa: S101 - asked for at the start
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        await self._process.stdin.drain()
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101 - asked for at the start
+        async for line in self._process.stdout:
+            async with self._arrived:
+                self.events.append(json.loads(line))
+                self._arrived.notify_all()
+        async with self._arrived:
+            self.over = True
+            self._arrived.notify_all()

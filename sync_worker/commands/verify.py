@@ -1,0 +1,66 @@
+"""`passbook verify`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+from sqlalchemy import Connection, func, or_, select
+
+from passbook.context import opened, service_database
+from passbook.errors import CheckFailed, Refused
+from passbook.output import Json, print_json, print_table
+from passbook.progress import reporting
+from passbook.servicedb.tables import person as person_table
+from passbook.settings import Settings
+from sync_worker.commands.session import worker
+from sync_worker.verifying import Report
+
+app = typer.Typer(help="Compare ledger and copies.", invoke_without_command=True)
+
+
+@app.callback()
+def verify(
+    repair: Annotated[bool, typer.Option("--repair", help="Put right what differs.")] = False,
+    person: Annotated[str | None, typer.Option(help="Only this person (user name or id).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare every copy with the ledger; exit 1 if one differs (with --repair: if one still does)."""
+
+    async def work() -> Report:
+        async with worker(outside, database) as one:
+            with reporting("people") as reporter:
+                return await one.verifier().verify(reporter, only=only, repair=repair)
+
+    with (
+        opened(Settings.load(), servicedb=True, couchdb=True, ledger=True) as outside,
+        service_database(outside) as database,
+    ):
+        with database.begin() as connection:
+            only = _id_of(connection, person) if person is not None else None
+        report = asyncio.run(work())
+    if as_json:
+        print_json(report.as_json())
+    else:
+        print_table(
+            ("kind", "person", "document", "detail"),
+            [(f.kind, f.person, f.document, f.detail) for f in report.findings],
+        )
+        print(f"{report.checked} documents checked, {len(report.findings)} findings.")
+    if not report.ok:
+        raise CheckFailed(
+            "The copies are not what the ledger says.",
+            remedy="`passbook verify --repair` puts them right; see also `passbook dead-letters list`.",
+        )
+
+
+def _id_of(connection: Connection, name: str) -> str:
+    found: str | None = connection.execute(
+        select(person_table.c.id).where(
+            or_(person_table.c.id == name, func.lower(person_table.c.username) == name.lower())
+        )
+    ).scalar()
+    if found is None:
+        raise Refused(f"There is no person {name!r}.", remedy="`passbook person list` shows everybody.")
+    return found

@@ -1,0 +1,275 @@
+"""Proof that the copies equal the ledger, document by document, and repair of what does not.
+
+Everything is compared with what the ledger says now, through the same scope function and the same projection as
+the worker's; what is in a database and should not be there is a finding too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from passbook.couch import CouchClient, Leaf
+from passbook.credentials import principal
+from passbook.errors import Refused
+from passbook.progress import Reporter
+from passbook.servicedb.engine import ServiceDatabase
+from passbook.settings import Settings
+from projections import canonical
+from projections.context import Context
+from projections.project import PICTURE_ATTACHMENT, Projected
+from sync_worker import manifests, scopes, state
+from sync_worker.ledger.reader import LedgerReader
+from sync_worker.manifests import Contents
+from sync_worker.passlock import pass_lock
+from sync_worker.projecting import BatchProjection
+from sync_worker.reading import batches
+from sync_worker.rebuild import Rebuilder
+from sync_worker.scopes import Holder
+from sync_worker.state import MANIFEST, Copies, Known
+from sync_worker.writer import Change, Writer
+
+_PAGE = 500
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One difference. `kind` is stable:
+
+    * `database_missing`, `security`: the database is not there, or lets others in
+    * `missing`, `changed`, `foreign`: a document is not there, differs, or should not be there
+    * `behind`: the document is what the worker wrote last, and the ledger has moved on since
+    * `conflict`: other revisions compete with the right one
+    * `unreadable`: the client cannot be projected (see the dead letters), so its documents were not compared
+    """
+
+    kind: str
+    person: str
+    document: str
+    detail: str
+
+
+@dataclass
+class Report:
+    """What `passbook verify` says."""
+
+    ok: bool
+    checked: int
+    findings: list[Finding]
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+@dataclass
+class _Expected:
+    """What one person's database should hold."""
+
+    documents: dict[str, Projected]
+    failed: dict[int, str]
+    known: Copies
+    as_of: datetime
+
+
+class Verifier:
+    """Compares, and repairs if asked to. Holds the pass lock, so that no worker writes meanwhile."""
+
+    def __init__(
+        self, settings: Settings, reader: LedgerReader, couch: CouchClient, database: ServiceDatabase
+    ) -> None:
+        self._settings = settings
+        self._reader = reader
+        self._couch = couch
+        self._database = database
+        self._writer = Writer(
+            couch,
+            database,
+            most_documents=settings.couchdb_bulk_documents,
+            most_bytes=settings.couchdb_bulk_bytes,
+        )
+
+    async def verify(self, reporter: Reporter, *, only: str | None = None, repair: bool = False) -> Report:
+        """Check everybody, or the person with id `only`. With `repair`, `ok` tells how it stands afterwards."""
+        async with pass_lock(self._database):
+            today = datetime.now(self._settings.tenant_timezone).date()
+            lookups = await asyncio.to_thread(self._reader.lookups)
+            with self._database.begin() as connection:
+                holders, _ = scopes.load(connection, today, only)
+            if only is not None and not holders:
+                raise Refused(f"There is no person with id {only!r}.")
+            report = Report(True, 0, [])
+            for index, holder in enumerate(holders):
+                reporter.update(index, len(holders))
+                context = Context(lookups.currencies, lookups.rounding)
+                findings, checked = await self._check(holder, context)
+                report.checked += checked
+                report.findings += findings
+                if findings and repair:
+                    await self._repair(holder, context, findings)
+                    findings, _ = await self._check(holder, context)
+                report.ok = report.ok and not findings
+            return report
+
+    async def _check(self, holder: Holder, context: Context) -> tuple[list[Finding], int]:
+        if not holder.ready:
+            return [self._finding(holder, "database_missing", "", "the worker has not made it yet")], 0
+        if not await self._couch.database_exists(holder.database):
+            return [self._finding(holder, "database_missing", "", "CouchDB does not have it")], 0
+        findings = await self._check_security(holder)
+        expected = await self._expected(holder, context)
+        findings += [
+            self._finding(holder, "unreadable", f"client:{client_id}", detail)
+            for client_id, detail in expected.failed.items()
+        ]
+        present = set()
+        async for leaf in self._stored(holder.database):
+            present.add(leaf.id)
+            findings += await self._compare(holder, leaf, expected)
+        for document_id in expected.documents.keys() - present:
+            findings.append(self._finding(holder, "missing", document_id, "not in the database"))
+        return sorted(findings, key=lambda one: one.document), len(present | expected.documents.keys())
+
+    async def _check_security(self, holder: Holder) -> list[Finding]:
+        members = (await self._couch.security(holder.database)).get("members", {})
+        if members.get("names") == [principal(holder.id)] and not members.get("roles"):
+            return []
+        return [self._finding(holder, "security", "_security", "lets in others than this person")]
+
+    async def _expected(self, holder: Holder, context: Context) -> _Expected:
+        known = await asyncio.to_thread(self._read, state.of_person, holder.id)
+        expected = _Expected({}, {}, known, await asyncio.to_thread(self._reader.now))
+        contents = Contents()
+        async for ids, batch in batches(
+            self._reader,
+            sorted(holder.scope.clients),
+            size=self._settings.ledger_batch,
+            per_second=self._settings.ledger_clients_per_second,
+        ):
+            projection = BatchProjection(batch, context)
+            for client_id in ids:
+                documents = projection.documents(client_id, holder.scope)
+                if not projection.usable(client_id):
+                    expected.failed[client_id] = projection.failures[client_id].detail
+                    continue
+                expected.documents |= {document.id: document for document in documents}
+                contents.counts.update(document.type for document in documents)
+                name = projection.name(client_id)
+                if name is not None:
+                    contents.names[client_id] = name
+            expected.as_of = min(expected.as_of, projection.as_of)
+        changed = await asyncio.to_thread(self._read, state.last_changes, [holder.id])
+        manifest = known.get(MANIFEST)
+        if not expected.failed:
+            as_of = changed.get(holder.id) or (manifest.as_of if manifest else expected.as_of)
+            expected.documents[MANIFEST] = manifests.build(holder, contents, as_of)
+        return expected
+
+    async def _compare(self, holder: Holder, leaf: Leaf, expected: _Expected) -> list[Finding]:
+        wanted = expected.documents.get(leaf.id)
+        known = expected.known.get(leaf.id)
+        if wanted is None:
+            if known is not None and (
+                known.client_id in expected.failed or (expected.failed and leaf.id == MANIFEST)
+            ):
+                return []
+            kind = "behind" if known and not known.deleted and _is_ours(leaf, known) else "foreign"
+            return [self._finding(holder, kind, leaf.id, "should not be in the database")]
+        findings = []
+        if canonical.digest_of(leaf.body or {}) != wanted.digest or not _same_picture(leaf, wanted):
+            kind = "behind" if known and _is_ours(leaf, known) else "changed"
+            findings.append(self._finding(holder, kind, leaf.id, "is not what the ledger says"))
+        elif known is not None and leaf.revision != known.revision:
+            findings.append(self._finding(holder, "changed", leaf.id, f"has revision {leaf.revision}, not ours"))
+        if (leaf.body or {}).get("_conflicts"):
+            findings.append(self._finding(holder, "conflict", leaf.id, "has competing revisions"))
+        return findings
+
+    async def _stored(self, database: str) -> AsyncIterator[Leaf]:
+        after: str | None = None
+        while True:
+            page = await self._couch.all_leaves(database, after, _PAGE)
+            for leaf in page:
+                yield leaf
+            if len(page) < _PAGE:
+                return
+            after = page[-1].id
+
+    async def _repair(self, holder: Holder, context: Context, findings: Sequence[Finding]) -> None:
+        if any(finding.kind == "database_missing" for finding in findings):
+            rebuilder = Rebuilder(self._settings, self._reader, self._couch, self._database, self._writer)
+            await rebuilder.rebuild(holder, context)
+            return
+        if any(finding.kind == "security" for finding in findings):
+            await self._couch.create_database(holder.database, [principal(holder.id)])
+        expected = await self._expected(holder, context)
+        lost: list[Change] = []
+        wrong: list[Change] = []
+        for document_id in sorted({finding.document for finding in findings}):
+            wanted = expected.documents.get(document_id)
+            known = expected.known.get(document_id)
+            kinds = {finding.kind for finding in findings if finding.document == document_id}
+            if kinds & {"unreadable", "security"}:
+                continue
+            client_id = wanted.client_id if wanted else known.client_id if known else None
+            change = Change(document_id, client_id, wanted, known)
+            if kinds == {"missing"} and known is not None and not known.deleted:
+                lost.append(change)
+            else:
+                wrong.append(await self._cleared(holder, change))
+        written = await self._writer.restore(holder.database, holder.id, lost, expected.as_of)
+        written += await self._writer.write(holder.database, holder.id, wrong, expected.as_of)
+        with self._database.begin() as connection:
+            state.record(connection, written)
+        # The manifest names the last change, which may just have moved.
+        expected = await self._expected(holder, context)
+        manifest = expected.documents.get(MANIFEST)
+        known = expected.known.get(MANIFEST)
+        if manifest and (known is None or known.digest != manifest.digest):
+            change = Change(MANIFEST, None, manifest, known)
+            written = await self._writer.write(holder.database, holder.id, [change], expected.as_of)
+            with self._database.begin() as connection:
+                state.record(connection, written)
+        await self._couch.compact(holder.database)
+
+    async def _cleared(self, holder: Holder, change: Change) -> Change:
+        """`change` on the right parent, after every other leaf of the document was ended with a tombstone."""
+        leaf = (await self._couch.leaves(holder.database, [change.id], bodies=False))[change.id]
+        if leaf.revision is None or leaf.deleted:
+            return change
+        leaves = [leaf.revision, *await self._couch.conflicts(holder.database, change.id)]
+        recorded = change.known.revision if change.known else None
+        kept = recorded if recorded in leaves else leaf.revision
+        for revision in leaves:
+            if revision != kept:
+                end = f'{{"_id":"{change.id}","_rev":"{revision}","_deleted":true}}'.encode()
+                await self._couch.bulk(holder.database, [end])
+        if kept == recorded:
+            return change
+        found = Known(kept, b"", False, change.client_id, datetime.now(UTC))
+        return Change(change.id, change.client_id, change.document, found)
+
+    def _finding(self, holder: Holder, kind: str, document: str, detail: str) -> Finding:
+        return Finding(kind, holder.id, document, detail)
+
+    def _read(self, query: Any, *arguments: Any) -> Any:
+        with self._database.begin() as connection:
+            return query(connection, *arguments)
+
+
+def _is_ours(leaf: Leaf, known: Known) -> bool:
+    return leaf.revision == known.revision and canonical.digest_of(leaf.body or {}) == known.digest
+
+
+def _same_picture(leaf: Leaf, wanted: Projected) -> bool:
+    """Whether the attachment is the picture: CouchDB tells its MD5, so its bytes need not be read."""
+    attached = (leaf.body or {}).get("_attachments", {})
+    if wanted.picture is None:
+        return not attached
+    md5 = base64.b64encode(hashlib.md5(wanted.picture.data, usedforsecurity=False).digest()).decode()
+    return set(attached) == {PICTURE_ATTACHMENT} and attached[PICTURE_ATTACHMENT].get("digest") == f"md5-{md5}"
