@@ -18,7 +18,6 @@ import msgspec
 from passbook.errors import Refused, Unavailable
 from passbook.settings import without_credentials
 
-_JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 #: A write that takes longer than this has failed; the next pass finds out what became of it.
 _REQUEST_SECONDS = 120.0
 #: A server that restarts (the embedded one does so within a second) is asked again this often.
@@ -78,7 +77,12 @@ class CouchClient:
     def __init__(self, url: str, *, connections: int, connect_seconds: float = 5.0) -> None:
         parts = urlsplit(url)
         self._base = without_credentials(url).rstrip("/")
-        self._auth = aiohttp.BasicAuth(unquote(parts.username or ""), unquote(parts.password or ""))
+        login, password = unquote(parts.username or ""), unquote(parts.password or "")
+        self._headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Authorization": aiohttp.encode_basic_auth(login, password, "utf-8"),
+        }
         self._connections = connections
         self._connect_seconds = connect_seconds
         self._session: aiohttp.ClientSession | None = None
@@ -86,7 +90,7 @@ class CouchClient:
 
     async def __aenter__(self) -> CouchClient:
         self._session = aiohttp.ClientSession(
-            auth=self._auth,
+            headers=self._headers,
             connector=aiohttp.TCPConnector(limit=self._connections),
             timeout=aiohttp.ClientTimeout(total=_REQUEST_SECONDS, connect=self._connect_seconds),
         )
@@ -222,7 +226,7 @@ class CouchClient:
             else:
                 self.requests.writes += 1
             try:
-                async with self._session.request(method, self._base + path, data=body, headers=_JSON) as response:
+                async with self._session.request(method, self._base + path, data=body) as response:
                     answer = await response.read()
                     status = response.status
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError):

@@ -60,6 +60,8 @@ STATUSES = (
 )
 """One round of clients; the very first client of a fill is active and typical."""
 
+TYPICAL_NAME = ("Asha", "Wanjiku")
+
 CHARGE_PLOTS = ("", "", "", "paid", "waived", "partly paid", "outstanding", "inactive", "reversed")
 
 
@@ -97,6 +99,8 @@ class ClientStories:
         typical = index == 0
         status = ACTIVE if typical else self.statuses.draw()
         told = Told(self._client(branch, status, entity=not typical and self.world.random.random() < 0.08))
+        if typical:
+            self._name_typical(told.client)
         self._photo_and_papers(told, always=typical)
         self._charges(told, branch, typical=typical)
         self._accounts(told, branch, status, typical=typical)
@@ -189,6 +193,13 @@ class ClientStories:
         )
         self._life(row, branch)
         return row
+
+    def _name_typical(self, row: ClientRow) -> None:
+        """The customer of the demo has the name of her login."""
+        row.firstname, row.middlename, row.lastname = TYPICAL_NAME[0], None, TYPICAL_NAME[1]
+        row.display_name = " ".join(TYPICAL_NAME)
+        row.gender_cv_id = self.world.setup.codes["Gender"][0]
+        row.email_address = f"{TYPICAL_NAME[0].lower()}@example.org"
 
     def _life(self, row: ClientRow, branch: Branch) -> None:
         """The dates, users and reasons of the client's status."""

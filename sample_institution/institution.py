@@ -141,8 +141,8 @@ def _map_logins(connection: Connection, world: World, customer: int, agent_clien
         CUSTOMER_LOGIN,
         office,
         self_service=True,
-        firstname="Asha",
-        lastname="Wanjiku",
+        firstname=stories.TYPICAL_NAME[0],
+        lastname=stories.TYPICAL_NAME[1],
         email="asha@example.org",
     )
     agent = user(

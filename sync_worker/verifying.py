@@ -218,10 +218,13 @@ class Verifier:
                 continue
             client_id = wanted.client_id if wanted else known.client_id if known else None
             change = Change(document_id, client_id, wanted, known)
-            if kinds == {"missing"} and known is not None and not known.deleted:
+            leaf = (await self._couch.leaves(holder.database, [document_id], bodies=False))[document_id]
+            if leaf.revision is None and known is not None:
                 lost.append(change)
-            else:
-                wrong.append(await self._cleared(holder, change))
+                continue
+            cleared = await self._cleared(holder, change, leaf)
+            if cleared:
+                wrong.append(cleared)
         written = await self._writer.restore(holder.database, holder.id, lost, expected.as_of)
         written += await self._writer.write(holder.database, holder.id, wrong, expected.as_of)
         with self._database.begin() as connection:
@@ -237,9 +240,11 @@ class Verifier:
                 state.record(connection, written)
         await self._couch.compact(holder.database)
 
-    async def _cleared(self, holder: Holder, change: Change) -> Change:
-        """`change` on the right parent, after every other leaf of the document was ended with a tombstone."""
-        leaf = (await self._couch.leaves(holder.database, [change.id], bodies=False))[change.id]
+    async def _cleared(self, holder: Holder, change: Change, leaf: Leaf) -> Change | None:
+        """`change` on the right parent, after every other leaf of the document was ended with a tombstone.
+
+        None if that was all it took: the right revision, freed of its competitors, wins again.
+        """
         if leaf.revision is None or leaf.deleted:
             return change
         leaves = [leaf.revision, *await self._couch.conflicts(holder.database, change.id)]
@@ -250,7 +255,9 @@ class Verifier:
                 end = f'{{"_id":"{change.id}","_rev":"{revision}","_deleted":true}}'.encode()
                 await self._couch.bulk(holder.database, [end])
         if kept == recorded:
-            return change
+            winner = (await self._couch.leaves(holder.database, [change.id]))[change.id]
+            right = winner.revision == recorded and canonical.digest_of(winner.body or {}) == change.digest
+            return None if right and change.document and _same_picture(winner, change.document) else change
         found = Known(kept, b"", False, change.client_id, datetime.now(UTC))
         return Change(change.id, change.client_id, change.document, found)
 

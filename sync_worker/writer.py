@@ -188,7 +188,9 @@ def _size(change: Change) -> int:
 
 
 def _normal(change: Change) -> bytes:
-    revision = f'"_rev":"{change.known.revision}",' if change.known else ""
+    # CouchDB 3.5 answers a conflict to the revision of a tombstone, and takes a document without one as its child.
+    parent = change.known if change.known and not change.known.deleted else None
+    revision = f'"_rev":"{parent.revision}",' if parent else ""
     return _assembled(change, revision)
 
 

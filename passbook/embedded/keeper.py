@@ -184,6 +184,8 @@ def keep(server: Child | Postmaster, directory: Path, ready: IO[bytes]) -> None:
             except BlockingIOError:
                 fcntl.flock(gate, fcntl.LOCK_UN)
                 continue
+            # The last one to leave waits for us, and takes a held lock for a newcomer.
+            fcntl.flock(users, fcntl.LOCK_UN)
             server.stop()
             return  # closing the files releases the locks
 

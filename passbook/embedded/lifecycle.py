@@ -123,7 +123,7 @@ class Service:
         if not self._kept():
             command = [
                 sys.executable,
-                "-I",
+                "-P",
                 keeper.__file__,
                 self._kind,
                 str(self.directory),
@@ -131,7 +131,9 @@ class Service:
             ]
             # Our settings hold secrets, which are none of the server's business.
             inherited = {name: value for name, value in os.environ.items() if not name.startswith("PASSBOOK_")}
-            environment = {**inherited, **self._environment()}
+            # It finds what we find, however we were started.
+            path = os.pathsep.join(part for part in sys.path if part)
+            environment = {**inherited, **self._environment(), "PYTHONPATH": path}
             done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
             if done.returncode:
                 raise Unavailable(f"The {self.name} could not be started: {done.stderr.strip()[-2000:]}")

@@ -153,7 +153,7 @@ class Story:
             seconds = time.monotonic() - started
             count = len(await phone.docs())
         self._say(
-            f"The agent {login.username} carries {len(login.clients)} clients: {count} documents in {seconds:.2f} s."
+            f"The agent {login.username} carries {len(login.clients)} clients: {count} documents, {seconds:.2f} s."
         )
 
     async def _live(self, phone: PouchClient, engine: Engine, login: Login) -> None:

@@ -1,0 +1,102 @@
+"""Fresh databases for tests: PostgreSQL copies a template in a moment, MariaDB is filled anew."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import sqlalchemy as sa
+
+from passbook.database import database_url
+
+
+class Postgres:
+    """A PostgreSQL server on which tests make databases of their own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = database_url(url)
+        self._admin = sa.create_engine(self._url.set(database="postgres"), isolation_level="AUTOCOMMIT")
+
+    def url(self, name: str) -> str:
+        return self._url.set(database=name).render_as_string(hide_password=False)
+
+    @contextlib.contextmanager
+    def database(self, template: str | None = None) -> Iterator[str]:
+        """The URL of a new database, a copy of `template` if given; it goes when the test is over."""
+        name = f"test_{uuid4().hex}"
+        copy = f' TEMPLATE "{template}"' if template else ""
+        with self._admin.connect() as connection:
+            connection.exec_driver_sql(f'CREATE DATABASE "{name}"{copy}')
+        yield self.url(name)
+        with self._admin.connect() as connection:
+            connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    def close(self) -> None:
+        self._admin.dispose()
+
+
+class MariaDB:
+    """A MariaDB server on which tests make databases of their own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = database_url(url)
+        self._admin = sa.create_engine(self._url.set(database=None), isolation_level="AUTOCOMMIT")
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[str]:
+        name = f"test_{uuid4().hex}"
+        with self._admin.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
+        yield self._url.set(database=name).render_as_string(hide_password=False)
+        with self._admin.connect() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE `{name}`")
+
+    def close(self) -> None:
+        self._admin.dispose()
+
+
+@contextlib.contextmanager
+def mariadb(directory: Path) -> Iterator[MariaDB | None]:
+    """The MariaDB of PASSBOOK_TEST_MARIADB_URL, or one started from this machine's packages, or None."""
+    address = os.environ.get("PASSBOOK_TEST_MARIADB_URL", "")
+    if address:
+        server = MariaDB(address)
+        yield server
+        server.close()
+        return
+    program = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
+    installer = shutil.which("mariadb-install-db")
+    if program is None or installer is None:
+        yield None
+        return
+    data, socket = directory / "data", directory / "socket"
+    user = ["--user=root"] if os.getuid() == 0 else []
+    subprocess.run(
+        [installer, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", *user],
+        check=True,
+        capture_output=True,
+    )
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, "--no-defaults", f"--datadir={data}", f"--socket={socket}", "--skip-networking", *user],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        end = time.monotonic() + 60
+        while not socket.exists():
+            assert process.poll() is None, (directory / "log").read_text()
+            assert time.monotonic() < end, "MariaDB does not start"
+            time.sleep(0.05)
+        server = MariaDB(f"mysql://root@localhost/?unix_socket={socket}")
+        yield server
+        server.close()
+    finally:
+        process.terminate()
+        process.wait(30)
