@@ -25,6 +25,7 @@ app = typer.Typer(
     help="Offline-first sync for microfinance: every customer and agent carries an exact, revocable copy.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -104,7 +105,7 @@ def main() -> None:
     if first not in own:
         load_commands(first)
     try:
-        app()
+        app(prog_name="passbook")
     except PassbookError as error:
         print(f"passbook: {error.message}", file=sys.stderr)
         if error.remedy:

@@ -6,6 +6,7 @@ Only what Passbook needs. Bodies of documents are passed as canonical bytes and 
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,6 +24,7 @@ _REQUEST_SECONDS = 120.0
 #: A server that restarts (the embedded one does so within a second) is asked again this often.
 _ATTEMPTS = 6
 _FIRST_PAUSE_SECONDS = 0.2
+_LARGE_BODY_BYTES = 256 * 1024
 
 
 class DatabaseMissing(Exception):
@@ -226,7 +228,7 @@ class CouchClient:
             else:
                 self.requests.writes += 1
             try:
-                async with self._session.request(method, self._base + path, data=body) as response:
+                async with self._session.request(method, self._base + path, data=_payload(body)) as response:
                     answer = await response.read()
                     status = response.status
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError):
@@ -254,6 +256,11 @@ class CouchClient:
             f"CouchDB at {self._base} {problem}.",
             remedy="Check that it runs and can be reached from here, and PASSBOOK_COUCHDB_URL.",
         )
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    # aiohttp sends large bytes in one piece, which holds up everything else, and a file-like body in parts.
+    return io.BytesIO(body) if body and len(body) > _LARGE_BODY_BYTES else body
 
 
 def _leaf(row: _Row) -> Leaf:

@@ -64,7 +64,8 @@ class Digits:
             return self.zero
         try:
             if -LIMIT < amount < LIMIT:
-                return amount.quantize(self._exponent, self._rounding)
+                # `or`: what rounds to zero from below would be "-0.00".
+                return amount.quantize(self._exponent, self._rounding) or self.zero
         except InvalidOperation:
             pass
         raise BadValue(self._where, "an amount is not a number that DECIMAL(19,6) can hold")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from decimal import Decimal
 
 from projections import vocabulary
 from projections.common import UNNAMED_CHARGE, month, pages, payment
@@ -20,6 +21,7 @@ from projections.documents.savings import (
     SavingsTransaction,
     TermDeposit,
 )
+from projections.garbage import BadValue
 from projections.money import Digits, rate
 from projections.rows import (
     PlannedDepositRow,
@@ -29,8 +31,8 @@ from projections.rows import (
     SavingsTransactionRow,
 )
 
-_SAVINGS = 100
 _RECURRING = 300
+_TERM_DEPOSITS = (200, _RECURRING)
 
 
 def account(aggregate: SavingsAggregate, currency: Currency, digits: Digits, context: Context) -> Savings:
@@ -61,7 +63,7 @@ def account(aggregate: SavingsAggregate, currency: Currency, digits: Digits, con
             activated=row.activated_on,
             closed=row.closed_on,
         ),
-        deposit=_deposit(row, digits, unknown) if row.deposit_type != _SAVINGS else None,
+        deposit=_deposit(row, digits, unknown) if row.deposit_type in _TERM_DEPOSITS else None,
         recurring=_recurring(row, aggregate.plan, digits) if row.deposit_type == _RECURRING else None,
     )
 
@@ -141,11 +143,20 @@ def _terms(row: SavingsRow, digits: Digits, unknown: set[tuple[str, int]]) -> Sa
         enforce_min_balance=row.enforce_min_balance,
         overdraft_limit=digits.optional(row.overdraft_limit) if overdraft else None,
         overdraft_rate=rate(row.overdraft_rate, f"m_savings_account {row.id}") if overdraft else None,
-        lock_in=int(row.lockin) if row.lockin else None,
+        lock_in=_whole(row.lockin, f"m_savings_account {row.id}") or None,
         lock_in_unit=vocabulary.LOCKIN_UNIT(row.lockin_unit, unknown) if row.lockin else None,
         locked_in_until=row.locked_in_until,
         fee_for_transfer=row.fee_for_transfer,
     )
+
+
+def _whole(number: Decimal | None, where: str) -> int:
+    """A whole number that the ledger keeps in a decimal column; NULL counts as zero."""
+    if number is None:
+        return 0
+    if not number.is_finite():
+        raise BadValue(where, "a length is not a number")
+    return int(number)
 
 
 def _deposit(row: SavingsRow, digits: Digits, unknown: set[tuple[str, int]]) -> TermDeposit:

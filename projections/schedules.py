@@ -17,6 +17,8 @@ from projections.documents.loans import (
 from projections.money import Digits
 from projections.rows import DisbursementRow, InstalmentRow, LoanAggregate, LoanRow
 
+_PROGRESSIVE = "PROGRESSIVE"
+
 
 class _Sum:
     """Running sums of one portion over the instalments: due, paid, waived, written off, outstanding."""
@@ -60,11 +62,12 @@ def schedule(aggregate: LoanAggregate, currency: Currency, digits: Digits) -> Lo
     start = loan.disbursed_on or loan.expected_disbursed_on or rows[0].due_date
     # The balance runs over what was paid out, and over what is still to be paid out before the period ends.
     pending = [(d.disbursed_on or d.expected_on or start, d.principal) for d in disbursements]
+    progressive = (loan.schedule_type or "").upper() == _PROGRESSIVE
     balance = digits.zero
     days = 0
     for row in rows:
         begin = row.from_date or start
-        while pending and pending[0][0] < row.due_date:
+        while pending and _falls_before(pending[0][0], begin, row.due_date, progressive):
             balance += pending.pop(0)[1]
         line, balance = _instalment(row, begin, balance, digits, (principal, interest, fees, penalties))
         days += line.days
@@ -79,6 +82,15 @@ def schedule(aggregate: LoanAggregate, currency: Currency, digits: Digits) -> Lo
         instalments=instalments,
         totals=_totals(days, disbursements, (principal, interest, fees, penalties), digits),
     )
+
+
+def _falls_before(day: date, begin: date, due: date, progressive: bool) -> bool:
+    """Whether a pay-out of `day` precedes the instalment of this period.
+
+    One on the due date still belongs to the period, with a progressive schedule to the next one. A down payment
+    begins and falls due on the day of its pay-out.
+    """
+    return day <= begin or (day < due if progressive else day <= due)
 
 
 def _disbursements(aggregate: LoanAggregate, digits: Digits) -> list[Disbursement]:

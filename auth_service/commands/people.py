@@ -22,7 +22,7 @@ from passbook.settings import Settings
 app = typer.Typer(help="People who log in: add, look, link, permit, suspend, delete.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="User name or id.", metavar="PERSON")]
-Clients = Annotated[list[int], typer.Option("--client", help="Client id in the ledger; can be repeated.")]
+Clients = Annotated[list[str], typer.Option("--client", help="Client id in the ledger; can be repeated.")]
 FromInput = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
 
 
@@ -43,7 +43,7 @@ def add(
             connection,
             username=username,
             kind=kind,
-            clients=client,
+            clients=_ids(client),
             permissions=permission or PERMISSIONS,
             password=_password(password_stdin),
         )
@@ -121,14 +121,14 @@ def reset_password(person: Name, password_stdin: FromInput = False, as_json: Jso
 def link(person: Name, client: Clients, as_json: Json = False) -> None:
     """Let a person see more clients."""
     with transaction() as connection:
-        _print(people.link(connection, person, client), as_json)
+        _print(people.link(connection, person, _ids(client)), as_json)
 
 
 @app.command()
 def unlink(person: Name, client: Clients, as_json: Json = False) -> None:
     """Take clients away from a person; their documents leave the devices."""
     with transaction() as connection:
-        _print(people.unlink(connection, person, client), as_json)
+        _print(people.unlink(connection, person, _ids(client)), as_json)
 
 
 @app.command()
@@ -151,6 +151,15 @@ def permit(
     with transaction() as connection:
         changed = people.permit(connection, person, only=only or None, grant=grant, deny=deny, window=window)
     _print(changed, as_json)
+
+
+def _ids(texts: list[str]) -> list[int]:
+    for text in texts:
+        if not text.isascii() or not text.isdigit():
+            raise Refused(
+                f"{text!r} cannot be the id of a client.", remedy="It is a whole number, as in the ledger."
+            )
+    return [int(text) for text in texts]
 
 
 def _window(since: str | None, months: int | None, everything: bool) -> people.Window | None:

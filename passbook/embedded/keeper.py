@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 RESTART_FIRST = 0.2  # seconds before a child that died is started again; doubles up to RESTART_MOST
 RESTART_MOST = 5.0
@@ -154,7 +154,7 @@ def postmaster_pid(pgdata: Path) -> int | None:
 
 def works_in(pid: int, pgdata: Path) -> bool:
     """Whether that process is one of the server's, which all have the data directory as working directory."""
-    import psutil  # type: ignore[import-untyped]  # comes with the embedded PostgreSQL
+    import psutil  # comes with the embedded PostgreSQL
 
     try:
         process = psutil.Process(pid)
@@ -163,7 +163,7 @@ def works_in(pid: int, pgdata: Path) -> bool:
         return False
 
 
-def keep(server: Child | Postmaster, directory: Path, ready: IO[bytes]) -> None:
+def keep(server: Child | Postmaster, directory: Path, ready: IO[bytes]) -> NoReturn:
     """Hold the server until nobody uses it."""
     with (
         open(directory / "keeper.lock", "ab") as own,
@@ -187,7 +187,7 @@ def keep(server: Child | Postmaster, directory: Path, ready: IO[bytes]) -> None:
             # The last one to leave waits for us, and takes a held lock for a newcomer.
             fcntl.flock(users, fcntl.LOCK_UN)
             server.stop()
-            return  # closing the files releases the locks
+            os._exit(0)  # at once, so that the locks are released by the end of the process and not before
 
 
 def detach(log: Path) -> IO[bytes]:

@@ -121,24 +121,27 @@ class Service:
     def _start(self) -> None:
         """Start keeper and server, unless they run. The gate is held."""
         if not self._kept():
-            command = [
-                sys.executable,
-                "-P",
-                keeper.__file__,
-                self._kind,
-                str(self.directory),
-                *self._arguments,
-            ]
-            # Our settings hold secrets, which are none of the server's business.
-            inherited = {name: value for name, value in os.environ.items() if not name.startswith("PASSBOOK_")}
-            # It finds what we find, however we were started.
-            path = os.pathsep.join(part for part in sys.path if part)
-            environment = {**inherited, **self._environment(), "PYTHONPATH": path}
-            done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-            if done.returncode:
-                raise Unavailable(f"The {self.name} could not be started: {done.stderr.strip()[-2000:]}")
+            self._start_keeper()
         if self._ensure is not None:
             self._ensure()
+
+    def _start_keeper(self) -> None:
+        command = [
+            sys.executable,
+            "-P",
+            keeper.__file__,
+            self._kind,
+            str(self.directory),
+            *self._arguments,
+        ]
+        # Our settings hold secrets, which are none of the server's business.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PASSBOOK_")}
+        # It finds what we find, however we were started.
+        path = os.pathsep.join(part for part in sys.path if part)
+        environment = {**inherited, **self._environment(), "PYTHONPATH": path}
+        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise Unavailable(f"The {self.name} could not be started: {done.stderr.strip()[-2000:]}")
 
     def _kept(self) -> bool:
         # Shared, so that two who look at the same moment do not take each other for the keeper.
@@ -166,6 +169,8 @@ class Service:
             # Succeeds for the last one only; flock gives up the shared lock either way.
             last = users.exclusive(wait=False)
             users.release()
+            if last and self._ensure is not None and not self._kept() and self._alive():
+                self._start_keeper()  # killed a moment ago, and nobody else would stop the server
         end = time.monotonic() + LEAVE_WITHIN
         taken = 0
         while last and self._kept() and time.monotonic() < end:

@@ -83,7 +83,7 @@ def ensure_packages(directory: Path, node: Node | None = None) -> None:
     if _installed(directory) == wanted:
         return
     node = node or find()
-    with open(directory / ".install.lock", "ab") as lock:
+    with open(directory / "package-lock.json", "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _installed(directory) == wanted:
             return

@@ -125,7 +125,7 @@ def _bury(pgdata: Path) -> None:
         lines = (pgdata / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
         return
-    import psutil  # type: ignore[import-untyped]
+    import psutil  # comes with the embedded PostgreSQL
 
     end = time.monotonic() + CHILDREN_END_WITHIN
     while children := [pid for pid in psutil.pids() if keeper.works_in(pid, pgdata)]:

@@ -103,7 +103,8 @@ class LedgerReader:
         if not self._bound:
             with self._connection.snapshot() as (connection, _):
                 schema = self._schema(connection)
-            self._bound = {statement.name: statement.bind(schema) for statement in STATEMENTS}
+            trusted = self._connection.is_postgresql
+            self._bound = {one.name: one.bind(schema, trusted_dates=trusted) for one in STATEMENTS}
 
     def lookups(self) -> Lookups:
         """Currencies and the rounding mode."""

@@ -63,9 +63,18 @@ def test_users_killed(start: Start, tmp_path: Path) -> None:
 def test_keeper_killed_is_replaced(start: Start, tmp_path: Path) -> None:
     user = start("postgres")
     url = user.url
-    kill(servers(tmp_path, "keeper.py"))
-    eventually(lambda: servers(tmp_path, "keeper.py"), "a new keeper")
+    (old,) = servers(tmp_path, "keeper.py")
+    kill([old])
+    eventually(lambda: [p for p in servers(tmp_path, "keeper.py") if p.pid != old.pid], "a new keeper")
     assert answers(url)
+    user.leave()
+    assert servers(tmp_path) == []
+
+
+def test_last_user_leaves_right_after_the_keeper_was_killed(start: Start, tmp_path: Path) -> None:
+    user = start("postgres")
+    assert answers(user.url)
+    kill(servers(tmp_path, "keeper.py"))
     user.leave()
     assert servers(tmp_path) == []
 

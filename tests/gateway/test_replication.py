@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 
 from passbook.servicedb import tables
+from sample_institution.pouch import PouchClient
 from tests.gateway.conftest import NOW, Device, People, Recorder
 from tests.support.couch import Couch
-from tests.support.pouch import PouchClient
 
 
 def transactions(count: int, start: int = 0) -> list[dict[str, object]]:

@@ -89,7 +89,8 @@ def servers(directory: Path, word: str = "") -> list[psutil.Process]:
 def kill(processes: list[psutil.Process]) -> None:
     assert processes
     for process in processes:
-        process.send_signal(signal.SIGKILL)
+        with contextlib.suppress(psutil.NoSuchProcess):  # some end with the one killed before
+            process.send_signal(signal.SIGKILL)
 
 
 def ask(url: str, path: str = "/", method: str = "GET", body: Any = None) -> Any:

@@ -1,0 +1,98 @@
+"""`passbook demo`: tells its story, ends cleanly, starts again with its data, and says what is in its way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import psutil
+
+from tests.support.killing import passbook
+
+
+def _environment(directory: Path, port: int) -> dict[str, str]:
+    return {"PASSBOOK_DATA_DIR": str(directory), "PASSBOOK_GATEWAY_PORT": str(port)}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _left_over(directory: Path) -> list[str]:
+    """Processes that still have something to do with this directory."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            text = " ".join([*process.cmdline(), process.environ().get("PASSBOOK_DATA_DIR", "")])
+        except psutil.Error:
+            continue
+        if str(directory) in text and process.pid != os.getpid():
+            found.append(text)
+    return found
+
+
+async def test_the_story_is_told_twice_and_nothing_is_left(tmp_path: Path) -> None:
+    directory = tmp_path / "demo"
+    environment = _environment(directory, _free_port())
+    status, output, errors = await passbook("demo", "--once", environment=environment)
+    assert status == 0, errors
+    assert "asha" in output
+    assert "agent-baraka" in output
+    assert "carries 30 clients" in output
+    assert re.search(r"loan:\d+", output)
+    assert re.search(r"On the phone [\d.]+ s after it was in the ledger", output)
+    assert not _left_over(directory)
+    password = re.search(r"asha\W+customer\W+1\W+(\w+)", output)
+    assert password
+
+    status, again, errors = await passbook("demo", "--once", environment=environment)
+    assert status == 0, errors
+    assert password[1] in again, "the second start keeps its people"
+    assert not _left_over(directory)
+
+
+async def test_a_busy_port_gets_a_clear_message(tmp_path: Path) -> None:
+    directory = tmp_path / "demo"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        status, _, errors = await passbook("demo", "--once", environment=_environment(directory, port))
+    assert status == 3
+    assert str(port) in errors
+    assert "PASSBOOK_GATEWAY_PORT" in errors
+    assert "Traceback" not in errors
+    assert not _left_over(directory)
+
+
+async def test_ctrl_c_ends_it_and_leaves_no_process_behind(tmp_path: Path) -> None:
+    directory = tmp_path / "demo"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "passbook",
+        "demo",
+        env={**os.environ, **_environment(directory, _free_port())},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout
+    told = b""
+    async with asyncio.timeout(90):
+        while b"Ctrl-C ends it" not in told:
+            line = await process.stdout.readline()
+            assert line, (told, await process.stderr.read() if process.stderr else b"")
+            told += line
+        process.send_signal(signal.SIGINT)
+        output, errors = await process.communicate()
+    assert process.returncode == 0, errors
+    assert b"Stopped" in output
+    assert b"Traceback" not in errors
+    assert not _left_over(directory)
