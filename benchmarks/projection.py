@@ -13,12 +13,15 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
+import sqlalchemy as sa
+
 from benchmarks.raw import replay
 from benchmarks.stage import Stage, add_people, cpu_seconds, stage
 from passbook.couch import BulkResult, CouchClient
 from passbook.progress import reporting
 from sync_worker import provision, scopes
 from sync_worker.commands.session import worker
+from sync_worker.cycle import Worker
 
 
 class _Recorder:
@@ -33,6 +36,17 @@ class _Recorder:
         parts = list(documents)
         self.requests.append((name, b'{"docs":[' + b",".join(parts) + b"]}", len(parts)))
         return await self._send(name, parts, new_edits=new_edits)
+
+
+class _Statements:
+    """Counts the statements that reach the ledger."""
+
+    def __init__(self, one: Worker) -> None:
+        self.count = 0
+        sa.event.listen(one.reader.engine, "before_cursor_execute", self._note)
+
+    def _note(self, *_: Any) -> None:
+        self.count += 1
 
 
 async def measure(on: Stage) -> dict[str, Any]:
@@ -50,7 +64,10 @@ async def measure(on: Stage) -> dict[str, Any]:
         own = cpu_seconds() - own
         server = (cpu_seconds(on.server) if on.server else 0.0) - server
         own_idle = cpu_seconds()
+        statements = _Statements(one)
+        requests = one.couch.requests.reads + one.couch.requests.writes
         idle = await one.run_pass(reporter)
+        requests = one.couch.requests.reads + one.couch.requests.writes - requests
         own_idle = cpu_seconds() - own_idle
         documents = sum(count for _, _, count in recorder.requests)
         size = sum(len(body) for _, body, _ in recorder.requests)
@@ -73,6 +90,8 @@ async def measure(on: Stage) -> dict[str, Any]:
         "raw_server_cpu_seconds": round(raw_server, 2),
         "idle_pass_seconds": idle.seconds,
         "idle_pass_worker_cpu_seconds": round(own_idle, 2),
+        "idle_pass_ledger_queries": statements.count,
+        "idle_pass_couchdb_requests": requests,
     }
 
 

@@ -83,7 +83,7 @@ class Worker:
         self, settings: Settings, reader: LedgerReader, couch: CouchClient, database: ServiceDatabase
     ) -> None:
         self._settings = settings
-        self._reader = reader
+        self.reader = reader
         self.couch = couch
         self._database = database
         self._writer = Writer(
@@ -96,7 +96,7 @@ class Worker:
 
     def verifier(self) -> Verifier:
         """A verifier on the same servers."""
-        return Verifier(self._settings, self._reader, self.couch, self._database)
+        return Verifier(self._settings, self.reader, self.couch, self._database)
 
     async def run_pass(self, reporter: Reporter) -> Summary:
         """Do one full pass. Raises `Unavailable` or `Refused`; what was written until then stands."""
@@ -108,7 +108,7 @@ class Worker:
 
     async def _pass(self, reporter: Reporter) -> Summary:
         today = datetime.now(self._settings.tenant_timezone).date()
-        lookups = await asyncio.to_thread(self._reader.lookups)
+        lookups = await asyncio.to_thread(self.reader.lookups)
         with self._database.begin() as connection:
             everybody, leavers = scopes.load(connection, today)
             troubled = failures.clients(connection)
@@ -128,7 +128,7 @@ class Worker:
             reporter.update(done, len(clients))
 
         incoming = batches(
-            self._reader,
+            self.reader,
             clients,
             size=self._settings.ledger_batch,
             per_second=self._settings.ledger_clients_per_second,
@@ -275,7 +275,7 @@ class Worker:
 
     async def _rebuild_lost(self, run: _Pass) -> None:
         """Databases that turned out to be gone come back from the ledger, revision for revision."""
-        rebuilder = Rebuilder(self._settings, self._reader, self.couch, self._database, self._writer)
+        rebuilder = Rebuilder(self._settings, self.reader, self.couch, self._database, self._writer)
         for person_id in sorted(run.lost):
             log.warning("a person's database was lost; rebuilding it", person=person_id)
             run.summary.documents_written += await rebuilder.rebuild(run.holders[person_id], run.context)

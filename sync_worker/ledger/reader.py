@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, Engine, bindparam, text
 from sqlalchemy.exc import DataError
 
 from passbook.errors import LedgerUnsuitable
@@ -97,6 +97,11 @@ class LedgerReader:
         self._connection = connection
         self._pictures = pictures
         self._bound: dict[str, BoundStatement[Any]] = {}
+
+    @property
+    def engine(self) -> Engine:
+        """The engine behind it, for those who count what it is asked."""
+        return self._connection.engine
 
     def prepare(self) -> None:
         """Fit the statements to this ledger's columns, once. Raises `LedgerUnsuitable` when it lacks one."""

@@ -124,7 +124,7 @@ async def test_an_agent_with_many_clients_loses_one_and_keeps_the_rest(
 
 
 async def test_T03_an_old_revision_of_a_client_taken_away_cannot_be_asked_for(
-    stage: Stage, gateway: dict[str, str], real_couchdb: str
+    stage: Stage, gateway: dict[str, str]
 ) -> None:
     import asyncio
 
@@ -140,7 +140,7 @@ async def test_T03_an_old_revision_of_a_client_taken_away_cannot_be_asked_for(
     await stage.run()
     headers = {"Authorization": aiohttp.encode_basic_auth(username, password, "utf-8")}
     async with aiohttp.ClientSession(headers=headers) as session, asyncio.timeout(30):
-        while True:  # compaction runs on its own in CouchDB
+        while True:  # compaction runs by itself in CouchDB
             async with session.get(f"{url}/client:{lose}", params={"rev": revision}) as answer:
                 if answer.status == 404:
                     break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import types
 import typing
@@ -25,13 +26,18 @@ YEN = rows.CurrencyRow(code="JPY", digits=0, symbol="¥")
 DINAR = rows.CurrencyRow(code="BHD", digits=3, symbol=None)
 
 
+@functools.cache
+def _nullable(kind: type[rows.Row]) -> dict[str, bool]:
+    hints = typing.get_type_hints(kind)
+    return {one.name: types.NoneType in typing.get_args(hints[one.name]) for one in msgspec.structs.fields(kind)}
+
+
 def _row(kind: type[R], sound: dict[str, Any], changes: dict[str, Any]) -> R:
     """A row with `changes` to what is sound; what neither names is NULL, if it may be."""
-    hints = typing.get_type_hints(kind)
     values = sound | changes
-    for name in (field.name for field in msgspec.structs.fields(kind)):
+    for name, nullable in _nullable(kind).items():
         if name not in values:
-            assert types.NoneType in typing.get_args(hints[name]), f"{kind.__name__}.{name} needs a value"
+            assert nullable, f"{kind.__name__}.{name} needs a value"
             values[name] = None
     return kind(**values)
 
@@ -134,9 +140,9 @@ def loan(**changes: Any) -> rows.LoanRow:
             total_outstanding=1230,
         ),
     }
-    for field in msgspec.structs.fields(rows.LoanRow):
-        if typing.get_type_hints(rows.LoanRow)[field.name] is Decimal:
-            sound.setdefault(field.name, zero)
+    for name, nullable in _nullable(rows.LoanRow).items():
+        if not nullable:
+            sound.setdefault(name, zero)
     return _row(rows.LoanRow, sound, changes)
 
 

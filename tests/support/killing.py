@@ -69,7 +69,7 @@ async def door(couchdb_url: str) -> AsyncIterator[Door]:
 
 
 async def passbook(
-    *arguments: str, environment: Mapping[str, str], door: Door | None = None
+    *arguments: str, environment: Mapping[str, str], door: Door | None = None, directory: str | None = None
 ) -> tuple[int, str, str]:
     """Run `passbook …` in a process of its own: exit status (negative: the signal), output, errors."""
     process = await asyncio.create_subprocess_exec(
@@ -78,6 +78,7 @@ async def passbook(
         "passbook",
         *arguments,
         env={**os.environ, **environment},
+        cwd=directory,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import msgspec
 import pytest
 import sqlalchemy as sa
@@ -16,6 +19,10 @@ from projections.documents import TYPES
 from sample_institution import moves
 from tests.support.stage import Stage
 
+SCHEMAS = {
+    path.stem: jsonschema.Draft202012Validator(json.loads(path.read_text()))
+    for path in (Path(__file__).parents[2] / "docs" / "schemas").iterdir()
+}
 BY_TYPE = {str(kind.__struct_config__.tag): kind for kind in TYPES}
 
 
@@ -49,6 +56,7 @@ async def test_every_document_decodes_as_its_model_and_says_whose_it_is(stage: S
         model = BY_TYPE[body["type"]]
         decoded = msgspec.convert(body, model, strict=False)
         assert msgspec.to_builtins(decoded) == body, f"{document_id} holds more than its model"
+        SCHEMAS[body["type"]].validate(body)
         assert body["schema"] == 1
         if document_id != "passbook":
             assert body["client_id"] in stage.institution.active_clients
@@ -108,7 +116,7 @@ async def test_the_number_of_queries_does_not_depend_on_the_number_of_clients(st
 async def _statements_of_a_pass(stage: Stage) -> list[str]:
     seen: list[str] = []
     async with stage.worker() as one:
-        engine = one._reader._connection.engine
+        engine = one.reader.engine
 
         @sa.event.listens_for(engine, "before_cursor_execute")
         def note(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
