@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from importlib.metadata import EntryPoint, entry_points
@@ -14,7 +15,7 @@ from passbook.context import opened
 from passbook.errors import PassbookError
 from passbook.output import Json, print_facts, print_json, print_table
 from passbook.servicedb.engine import ServiceDatabase
-from passbook.settings import Settings
+from passbook.settings import Settings, unknown
 
 GROUP = "passbook.commands"
 EXIT_INTERRUPTED = 130
@@ -44,6 +45,8 @@ def _root(
 ) -> None:
     settings = Settings.load()
     log.configure(settings.log_level, settings.log_format)
+    for variable in unknown(os.environ):
+        print(f"passbook: {variable} is not a setting of Passbook and is ignored.", file=sys.stderr)
 
 
 @app.command()

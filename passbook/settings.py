@@ -6,6 +6,7 @@ that is secret, or a URL with credentials in it, is masked wherever it is shown.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -62,8 +63,9 @@ DECLARATIONS = (
     Declaration(
         "public_url",
         str,
-        "http://127.0.0.1:8710",
-        "Address at which devices reach the gateway; goes into every replication credential.",
+        "",
+        "Address at which devices reach the gateway; goes into every replication credential. "
+        "Unset: the gateway's port on this machine.",
     ),
     Declaration("data_dir", Path, Path(".passbook"), "Where everything embedded keeps its data, sockets and logs."),
     Declaration("gateway_host", str, "127.0.0.1", "Address on which `passbook gateway` listens."),
@@ -137,20 +139,23 @@ class Settings:
     def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the settings from `environ` (default: the process's).
 
-        Raises `Refused`, naming the variable, for a value that does not fit, and for a `PASSBOOK_` variable
-        that is no setting (a misspelt one would otherwise be ignored in silence).
+        Raises `Refused`, naming the variable, for a value that does not fit, and for what looks like a
+        misspelt setting.
         """
         environ = os.environ if environ is None else environ
         known = {declaration.variable for declaration in DECLARATIONS}
-        for variable in environ:
-            if variable.startswith(PREFIX) and variable not in known and not variable.startswith("PASSBOOK_TEST_"):
+        for variable in unknown(environ):
+            meant = difflib.get_close_matches(variable, known, n=1, cutoff=0.85)
+            if meant:
                 raise Refused(
-                    f"{variable} is not a setting of Passbook.", remedy="`passbook config` lists them all."
+                    f"{variable} is not a setting of Passbook; {meant[0]} is.",
+                    remedy="Left as it is, the setting you mean would silently have its default.",
                 )
         values = {
             declaration.name: _value(declaration, environ.get(declaration.variable, "").strip())
             for declaration in DECLARATIONS
         }
+        values["public_url"] = values["public_url"] or f"http://127.0.0.1:{values['gateway_port']}"
         settings = cls(**values)
         settings._check()
         return settings
@@ -174,6 +179,14 @@ class Settings:
         """Each declaration with its present value as text, secrets masked."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return [(declaration, _shown(declaration, values[declaration.name])) for declaration in DECLARATIONS]
+
+
+def unknown(environ: Mapping[str, str]) -> list[str]:
+    """The `PASSBOOK_` variables that are no settings (those of the tests aside)."""
+    known = {declaration.variable for declaration in DECLARATIONS}
+    return sorted(
+        name for name in environ if name.startswith(PREFIX) and name not in known and "_TEST_" not in name
+    )
 
 
 def without_credentials(url: str) -> str:

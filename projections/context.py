@@ -26,7 +26,7 @@ class Context:
     def account_currency(self, code: str, digits: int, where: str) -> tuple[Currency, Digits]:
         """Currency of an account, which carries its own digits: they can differ from the currency's usual ones."""
         known = self.currencies.get(code)
-        symbol = (known.symbol or None) if known else None
+        symbol = (known.symbol if known else None) or code
         return Currency(code=code, digits=digits, symbol=symbol), Digits(digits, where, self.rounding)
 
     def plain_currency(self, code: str, where: str) -> tuple[Currency, Digits]:

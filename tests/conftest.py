@@ -1,7 +1,8 @@
 """The real parts that tests share, and a word at the end on which of them were real.
 
-PostgreSQL is always real (the embedded one). CouchDB is the one of PASSBOOK_TEST_COUCHDB_URL, else the embedded
-server. MariaDB is the one of PASSBOOK_TEST_MARIADB_URL, else the one installed on this machine, else skipped.
+PostgreSQL is always real (the embedded one). CouchDB is the one of PASSBOOK_TEST_COUCHDB_URL, else a container
+where Docker runs, else the embedded server. MariaDB is the one of PASSBOOK_TEST_MARIADB_URL, else a container,
+else the one installed on this machine, else skipped.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from passbook.servicedb.engine import ServiceDatabase
 from passbook.settings import Settings
 from sample_institution.institution import Institution, fill
 from sample_institution.tables import create_schema
+from tests.support import containers
 from tests.support.databases import MariaDB, Postgres, mariadb
 from tests.support.stage import Stage
 
@@ -77,17 +79,14 @@ def couchdb_url(embedded: Settings) -> Iterator[str]:
         PARTS["CouchDB"] = "real (PASSBOOK_TEST_COUCHDB_URL)"
         yield REAL_COUCHDB
         return
+    with containers.couchdb() as contained:
+        if contained:
+            PARTS["CouchDB"] = "real (container)"
+            yield contained
+            return
     with couchdb.running(embedded) as address:
         PARTS["CouchDB"] = "embedded CouchDB-speaking server"
         yield address.url
-
-
-@pytest.fixture(scope="session")
-def real_couchdb() -> str:
-    """A real CouchDB, or the test is skipped."""
-    if not REAL_COUCHDB:
-        pytest.skip("needs a real CouchDB: PASSBOOK_TEST_COUCHDB_URL")
-    return REAL_COUCHDB
 
 
 @pytest.fixture(scope="session")

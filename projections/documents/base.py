@@ -42,8 +42,8 @@ class Currency(Part):
     code: Annotated[str, about("ISO 4217 code", "currency_code")]
     digits: Annotated[int, about("Digits after the point in every amount of this document", "currency_digits")]
     symbol: Annotated[
-        str | None, about("Sign to show, if the institution set one", "m_currency.display_symbol")
-    ] = None
+        str, about("Sign to show; the code, if the institution set none", "m_currency.display_symbol")
+    ]
 
 
 class Payment(Part):

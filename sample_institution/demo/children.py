@@ -24,12 +24,11 @@ _NOT_INHERITED = ("PASSBOOK_LEDGER_URL", "PASSBOOK_SERVICE_DB_URL", "PASSBOOK_CO
 def environment(settings: Settings, pictures: Path) -> dict[str, str]:
     """The environment of every child."""
     inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-    public = f"http://127.0.0.1:{settings.gateway_port}"
     return {
         **inherited,
         "PASSBOOK_DATA_DIR": str(settings.data_dir.absolute()),
         "PASSBOOK_IMAGE_DIR": str(pictures.absolute()),
-        "PASSBOOK_PUBLIC_URL": os.environ.get("PASSBOOK_PUBLIC_URL", public),
+        "PASSBOOK_PUBLIC_URL": settings.public_url,
         "PASSBOOK_WORKER_INTERVAL_SECONDS": "1",
     }
 

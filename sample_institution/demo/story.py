@@ -171,7 +171,7 @@ class Story:
         after = await self._until_changed(phone, f"loan:{loan}", before["_rev"], seen)
         seconds = time.monotonic() - started
         table = Table("document", "before", "after", "", title="What changed on the phone", title_justify="left")
-        symbol = after["currency"].get("symbol") or after["currency"]["code"]
+        symbol = after["currency"]["symbol"]
         table.add_row(
             f"loan:{loan}",
             f"{before['summary']['total_outstanding']} {symbol} outstanding",

@@ -12,8 +12,7 @@ def say(document: dict[str, Any]) -> str:
 
 
 def _money(document: dict[str, Any], amount: str) -> str:
-    currency = document["currency"]
-    return f"{amount} {currency.get('symbol') or currency['code']}"
+    return f"{amount} {document['currency']['symbol']}"
 
 
 def _manifest(document: dict[str, Any]) -> str:

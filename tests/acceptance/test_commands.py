@@ -189,6 +189,12 @@ async def test_what_is_wrong_outside_is_named(
     assert not output
 
 
+async def test_a_variable_that_is_no_setting_is_said(stage: Stage) -> None:
+    status, _, errors = await passbook("config", environment={**stage.environment, "PASSBOOK_FROBNICATE": "1"})
+    assert status == 0
+    assert "PASSBOOK_FROBNICATE" in errors
+
+
 async def test_wrong_credentials_are_told_from_a_server_that_is_away(stage: Stage) -> None:
     wrong = re.sub(r"//[^@]*@", "//admin:hush@", stage.outside.couchdb_url)
     status, _, errors = await passbook(

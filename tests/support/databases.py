@@ -14,6 +14,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from passbook.database import database_url
+from tests.support import containers
 
 
 class Postgres:
@@ -63,13 +64,14 @@ class MariaDB:
 
 @contextlib.contextmanager
 def mariadb(directory: Path) -> Iterator[MariaDB | None]:
-    """The MariaDB of PASSBOOK_TEST_MARIADB_URL, or one started from this machine's packages, or None."""
-    address = os.environ.get("PASSBOOK_TEST_MARIADB_URL", "")
-    if address:
-        server = MariaDB(address)
-        yield server
-        server.close()
-        return
+    """The MariaDB of PASSBOOK_TEST_MARIADB_URL, a container, one of this machine's packages, or None."""
+    with contextlib.ExitStack() as stack:
+        address = os.environ.get("PASSBOOK_TEST_MARIADB_URL", "") or stack.enter_context(containers.mariadb())
+        if address:
+            server = MariaDB(address)
+            yield server
+            server.close()
+            return
     program = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
     installer = shutil.which("mariadb-install-db")
     if program is None or installer is None:
