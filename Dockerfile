@@ -12,8 +12,8 @@ COPY sample_institution sample_institution
 RUN /opt/passbook/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.13-slim
-RUN useradd --system --create-home passbook
+RUN useradd --system --create-home --home-dir /var/lib/passbook passbook
 COPY --from=build /opt/passbook /opt/passbook
 USER passbook
-WORKDIR /home/passbook
+WORKDIR /var/lib/passbook
 ENTRYPOINT ["/opt/passbook/bin/passbook"]

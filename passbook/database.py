@@ -31,6 +31,9 @@ _REFUSALS = (
     "(1049,",
 )
 
+#: What they say when the user may not read a table or column.
+_DENIALS = ("permission denied", "(1142,", "(1143,")
+
 
 def database_url(address: str) -> URL:
     """The SQLAlchemy address for what an operator wrote: `postgresql://…` or `mysql://…`, driver filled in."""
@@ -57,6 +60,12 @@ def speaking_to(what: str, url: URL, variable: str) -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise _explained(what, url, variable, error) from None
+        said = str(error.orig).splitlines()[0]
+        if any(refusal in said.lower() for refusal in _DENIALS):
+            raise Refused(
+                f"The {what} at {shown(url)} does not let its user do this: {said}",
+                remedy="Grant the right to read; docs/operators.md says to what.",
+            ) from None
         raise
 
 

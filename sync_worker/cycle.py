@@ -12,11 +12,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from passbook.couch import CouchClient, DatabaseMissing
 from passbook.progress import Reporter
@@ -26,7 +26,7 @@ from passbook.settings import Settings
 from projections.context import Context
 from sync_worker import failures, manifests, provision, scopes, state
 from sync_worker.concurrency import each, each_of
-from sync_worker.ledger.reader import Batch, Failure, LedgerReader
+from sync_worker.ledger.reader import Batch, Failure, LedgerReader, Lookups
 from sync_worker.manifests import Contents, kind_of
 from sync_worker.passlock import pass_lock
 from sync_worker.projecting import BatchProjection
@@ -65,6 +65,8 @@ class _Pass:
     """What one pass carries from batch to batch."""
 
     holders: dict[str, Holder]
+    #: When it began, by the ledger's clock: the time of what no single batch can date.
+    as_of: datetime
     context: Context
     summary: Summary
     contents: dict[str, Contents]
@@ -73,7 +75,6 @@ class _Pass:
     holders_of: dict[int, list[Holder]]
     failures: list[Failure] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
-    compact: set[str] = field(default_factory=set)
 
 
 class Worker:
@@ -108,13 +109,15 @@ class Worker:
 
     async def _pass(self, reporter: Reporter) -> Summary:
         today = datetime.now(self._settings.tenant_timezone).date()
+        # The ledger may have been upgraded since the last pass.
+        await asyncio.to_thread(self.reader.prepare)
         lookups = await asyncio.to_thread(self.reader.lookups)
         with self._database.begin() as connection:
             everybody, leavers = scopes.load(connection, today)
             troubled = failures.clients(connection)
         await provision.erase_leavers(self.couch, self._database, leavers)
         await provision.make_databases(self.couch, self._database, everybody)
-        run = _begin(everybody, Context(lookups.currencies, lookups.rounding))
+        run = _begin(everybody, lookups)
         await self._take_back(run)
         clients = sorted(run.holders_of)
         done = 0
@@ -141,14 +144,16 @@ class Worker:
         for column, code in sorted(run.context.unknown):
             log.warning("unknown code in the ledger", column=column, code=code)
         self.failed = run.failures
-        await asyncio.to_thread(self._record_failures, run.failures, troubled)
+        recovered = troubled - {failure.client_id for failure in run.failures}
+        if run.failures or recovered:
+            await asyncio.to_thread(self._database.run, failures.record, run.failures, recovered)
         run.summary.clients = len(clients)
         run.summary.failures = len(run.failures)
         return run.summary
 
     async def _take_back(self, run: _Pass) -> None:
         """Tombstones for every client that a person no longer has, before anything new is written."""
-        holdings = await asyncio.to_thread(self._read, state.holdings)
+        holdings = await asyncio.to_thread(self._database.run, state.holdings)
         gone: dict[str, set[int]] = defaultdict(set)
         for person_id, client_id in holdings:
             holder = run.holders.get(person_id)
@@ -159,10 +164,10 @@ class Worker:
 
         async def take(item: tuple[str, set[int]]) -> list[Written]:
             person_id, clients = item
-            copies = await asyncio.to_thread(self._read, state.of_person, person_id)
+            copies = await asyncio.to_thread(self._database.run, state.of_person, person_id)
             mine = {key: copy for key, copy in copies.items() if copy.client_id in clients}
             changes, _ = difference([], mine)
-            return await self._write(run, run.holders[person_id], changes, datetime.now(UTC))
+            return await self._write(run, run.holders[person_id], changes, run.as_of)
 
         written = await each(self._settings.couchdb_connections, gone.items(), take)
         await self._record(run, [document for part in written for document in part])
@@ -172,7 +177,7 @@ class Worker:
         for client_id in ids:
             for holder in run.holders_of[client_id]:
                 share[holder.id].append(client_id)
-        known = await asyncio.to_thread(self._read, state.of_clients, ids)
+        known = await asyncio.to_thread(self._database.run, state.of_clients, ids)
 
         async def copy(item: tuple[str, list[int]]) -> list[Written]:
             person_id, clients = item
@@ -227,7 +232,6 @@ class Worker:
         for document in written:
             if document.deleted:
                 run.summary.documents_deleted += 1
-                run.compact.add(holder.id)
             else:
                 run.summary.documents_written += 1
         return written
@@ -238,12 +242,12 @@ class Worker:
         if not holders:
             return
         people = [holder.id for holder in holders]
-        known = await asyncio.to_thread(self._read, state.manifests, people)
-        changed = await asyncio.to_thread(self._read, state.last_changes, people)
+        known = await asyncio.to_thread(self._database.run, state.manifests, people)
+        changed = await asyncio.to_thread(self._database.run, state.last_changes, people)
 
         async def write(holder: Holder) -> list[Written]:
             copy = known.get(holder.id)
-            as_of = changed.get(holder.id) or (copy.as_of if copy else datetime.now(UTC))
+            as_of = changed.get(holder.id) or (copy.as_of if copy else run.as_of)
             await self._remember_failed(run.contents[holder.id], holder, copy is not None)
             manifest = manifests.build(holder, run.contents[holder.id], as_of)
             changes, unchanged = difference([manifest], {MANIFEST: copy} if copy else {})
@@ -294,25 +298,24 @@ class Worker:
             with self._database.begin() as connection:
                 connection.execute(update(person).where(person.c.id.in_(due)).values(compaction_due=False))
 
-    def _record_failures(self, failed: Sequence[Failure], troubled: set[int]) -> None:
-        recovered = troubled - {failure.client_id for failure in failed}
-        if failed or recovered:
-            with self._database.begin() as connection:
-                failures.record(connection, failed, recovered)
 
-    def _read(self, query: Any, *arguments: Any) -> Any:
-        with self._database.begin() as connection:
-            return query(connection, *arguments)
+def _note(connection: Connection, written: Sequence[Written]) -> None:
+    """Record what was written, and in the same transaction whose database has bodies to throw away."""
+    state.record(connection, written)
+    tombstoned = {document.person_id for document in written if document.deleted}
+    if tombstoned:
+        connection.execute(update(person).where(person.c.id.in_(tombstoned)).values(compaction_due=True))
 
 
-def _begin(everybody: Sequence[Holder], context: Context) -> _Pass:
+def _begin(everybody: Sequence[Holder], lookups: Lookups) -> _Pass:
     holders_of: dict[int, list[Holder]] = defaultdict(list)
     for holder in everybody:
         for client_id in holder.scope.clients:
             holders_of[client_id].append(holder)
     return _Pass(
         holders={holder.id: holder for holder in everybody},
-        context=context,
+        as_of=lookups.as_of,
+        context=Context(lookups.currencies, lookups.rounding),
         summary=Summary(persons=len(everybody)),
         contents={holder.id: Contents() for holder in everybody},
         waiting={holder.id: len(holder.scope.clients) for holder in everybody},

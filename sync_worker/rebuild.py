@@ -8,7 +8,7 @@ taken away comes back as the tombstone it was.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from datetime import datetime
 
 from passbook.couch import CouchClient
 from passbook.credentials import principal
@@ -21,7 +21,7 @@ from sync_worker.manifests import Contents
 from sync_worker.projecting import BatchProjection
 from sync_worker.reading import batches
 from sync_worker.scopes import Holder
-from sync_worker.state import MANIFEST, Written
+from sync_worker.state import MANIFEST
 from sync_worker.writer import Change, Writer
 
 
@@ -45,7 +45,7 @@ class Rebuilder:
     async def rebuild(self, holder: Holder, context: Context) -> int:
         """Write everything `holder` should have, over whatever is there; the number of live documents."""
         await self._couch.create_database(holder.database, [principal(holder.id)])
-        known = await asyncio.to_thread(self._read, state.of_person, holder.id)
+        known = await asyncio.to_thread(self._database.run, state.of_person, holder.id)
         contents = Contents()
         live = 0
         seen = {MANIFEST}
@@ -72,20 +72,12 @@ class Rebuilder:
         gone = [Change(key, copy.client_id, None, copy) for key, copy in known.items() if key not in seen]
         if gone:
             await self._restore(holder, gone, max(copy.as_of for copy in known.values()))
-        changed = await asyncio.to_thread(self._read, state.last_changes, [holder.id])
-        as_of = changed.get(holder.id) or await asyncio.to_thread(self._reader.now)
+        changed = await asyncio.to_thread(self._database.run, state.last_changes, [holder.id])
+        as_of = changed.get(holder.id, await asyncio.to_thread(self._reader.now))
         manifest = manifests.build(holder, contents, as_of)
         await self._restore(holder, [Change(MANIFEST, None, manifest, known.get(MANIFEST))], as_of)
         return live + 1
 
-    async def _restore(self, holder: Holder, changes: list[Change], as_of: Any) -> None:
+    async def _restore(self, holder: Holder, changes: list[Change], as_of: datetime) -> None:
         written = await self._writer.restore(holder.database, holder.id, changes, as_of)
-        await asyncio.to_thread(self._record, written)
-
-    def _record(self, written: list[Written]) -> None:
-        with self._database.begin() as connection:
-            state.record(connection, written)
-
-    def _read(self, query: Any, *arguments: Any) -> Any:
-        with self._database.begin() as connection:
-            return query(connection, *arguments)
+        await asyncio.to_thread(self._database.run, state.record, written)

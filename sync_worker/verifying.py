@@ -142,7 +142,7 @@ class Verifier:
         return [self._finding(holder, "security", "_security", "lets in others than this person")]
 
     async def _expected(self, holder: Holder, context: Context) -> _Expected:
-        known = await asyncio.to_thread(self._read, state.of_person, holder.id)
+        known = await asyncio.to_thread(self._database.run, state.of_person, holder.id)
         expected = _Expected({}, {}, known, await asyncio.to_thread(self._reader.now))
         contents = Contents()
         async for ids, batch in batches(
@@ -163,7 +163,7 @@ class Verifier:
                 if name is not None:
                     contents.names[client_id] = name
             expected.as_of = min(expected.as_of, projection.as_of)
-        changed = await asyncio.to_thread(self._read, state.last_changes, [holder.id])
+        changed = await asyncio.to_thread(self._database.run, state.last_changes, [holder.id])
         manifest = known.get(MANIFEST)
         if not expected.failed:
             as_of = changed.get(holder.id) or (manifest.as_of if manifest else expected.as_of)
@@ -227,8 +227,7 @@ class Verifier:
                 wrong.append(cleared)
         written = await self._writer.restore(holder.database, holder.id, lost, expected.as_of)
         written += await self._writer.write(holder.database, holder.id, wrong, expected.as_of)
-        with self._database.begin() as connection:
-            state.record(connection, written)
+        self._database.run(state.record, written)
         # The manifest names the last change, which may just have moved.
         expected = await self._expected(holder, context)
         manifest = expected.documents.get(MANIFEST)
@@ -236,8 +235,7 @@ class Verifier:
         if manifest and (known is None or known.digest != manifest.digest):
             change = Change(MANIFEST, None, manifest, known)
             written = await self._writer.write(holder.database, holder.id, [change], expected.as_of)
-            with self._database.begin() as connection:
-                state.record(connection, written)
+            self._database.run(state.record, written)
         await self._couch.compact(holder.database)
 
     async def _cleared(self, holder: Holder, change: Change, leaf: Leaf) -> Change | None:
@@ -263,10 +261,6 @@ class Verifier:
 
     def _finding(self, holder: Holder, kind: str, document: str, detail: str) -> Finding:
         return Finding(kind, holder.id, document, detail)
-
-    def _read(self, query: Any, *arguments: Any) -> Any:
-        with self._database.begin() as connection:
-            return query(connection, *arguments)
 
 
 def _is_ours(leaf: Leaf, known: Known) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -15,6 +16,9 @@ from sqlalchemy import Connection, Engine, create_engine, text
 
 from passbook.database import database_url, speaking_to
 from passbook.errors import Refused
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 #: Key of the advisory lock under which migrations run: two starting processes must not both migrate.
@@ -38,6 +42,11 @@ class ServiceDatabase:
             self.engine.begin() as connection,
         ):
             yield connection
+
+    def run(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`function(connection, …)` in a transaction of its own: what a thread is given to do."""
+        with self.begin() as connection:
+            return function(connection, *args, **kwargs)
 
     def migrate(self) -> bool:
         """Bring the schema to the newest revision; whether there was anything to do."""

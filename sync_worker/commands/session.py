@@ -7,11 +7,21 @@ from contextlib import asynccontextmanager
 
 from passbook.context import Outside
 from passbook.couch import CouchClient
+from passbook.errors import LedgerUnsuitable
 from passbook.servicedb.engine import ServiceDatabase
 from sync_worker.cycle import Worker
 from sync_worker.ledger.connection import LedgerConnection
 from sync_worker.ledger.pictures import Pictures
 from sync_worker.ledger.reader import LedgerReader
+
+
+def _prepare(reader: LedgerReader, *, sample: bool) -> None:
+    try:
+        reader.prepare()
+    except LedgerUnsuitable as error:
+        if sample:
+            error.remedy = "PASSBOOK_LEDGER_URL is not set. Set it, or make one: `passbook sample-ledger fill`."
+        raise
 
 
 @asynccontextmanager
@@ -25,7 +35,7 @@ async def worker(outside: Outside, database: ServiceDatabase) -> AsyncIterator[W
     )
     reader = LedgerReader(ledger, Pictures(settings.image_dir, settings.image_max_bytes))
     try:
-        reader.prepare()
+        _prepare(reader, sample=not settings.ledger_url)
         async with CouchClient(
             outside.couchdb_url,
             connections=settings.couchdb_connections,

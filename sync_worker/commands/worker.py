@@ -94,6 +94,10 @@ async def _one_pass(one: Worker, as_json: bool) -> None:
     except PassbookError as error:
         log.error("pass not finished", problem=error.message, remedy=error.remedy)
         return
+    except Exception:
+        # A defect must not end the worker: the next pass may well succeed, and the log tells.
+        log.exception("pass not finished")
+        return
     _name_failures(one)
     if as_json:
         print_json(summary.as_json())

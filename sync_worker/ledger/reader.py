@@ -16,7 +16,7 @@ from projections import rows, vocabulary
 from projections.money import DEFAULT_ROUNDING, ROUNDING_MODES
 from sync_worker.ledger.connection import LedgerConnection
 from sync_worker.ledger.pictures import Pictures
-from sync_worker.ledger.statements import BadRow, BoundStatement, Schema, Statement, load_sql
+from sync_worker.ledger.statements import BadRow, BoundStatement, Schema, Statement, lacking, load_sql
 
 _T = TypeVar("_T")
 
@@ -86,6 +86,7 @@ class Batch:
 class Lookups:
     """What hardly ever changes: read once per pass."""
 
+    as_of: datetime
     currencies: dict[str, rows.CurrencyRow]
     rounding: str
 
@@ -104,23 +105,26 @@ class LedgerReader:
         return self._connection.engine
 
     def prepare(self) -> None:
-        """Fit the statements to this ledger's columns, once. Raises `LedgerUnsuitable` when it lacks one."""
+        """Fit the statements to this ledger's columns. Raises `LedgerUnsuitable` when it lacks one."""
+        with self._connection.snapshot() as (connection, _):
+            schema = self._schema(connection)
+        trusted = self._connection.is_postgresql
+        self._bound = {one.name: one.bind(schema, trusted_dates=trusted) for one in STATEMENTS}
+
+    def _require(self) -> None:
         if not self._bound:
-            with self._connection.snapshot() as (connection, _):
-                schema = self._schema(connection)
-            trusted = self._connection.is_postgresql
-            self._bound = {one.name: one.bind(schema, trusted_dates=trusted) for one in STATEMENTS}
+            self.prepare()
 
     def lookups(self) -> Lookups:
         """Currencies and the rounding mode."""
-        self.prepare()
-        with self._connection.snapshot() as (connection, _):
+        self._require()
+        with self._connection.snapshot() as (connection, as_of):
             world, _ = self._fetch(connection, CURRENCIES, {})
             own, _ = self._fetch(connection, ORGANISATION_CURRENCIES, {})
             mode = connection.execute(text(load_sql("rounding_mode"))).scalar()
         currencies = {row.code: row for row in world} | {row.code: row for row in own}
         return Lookups(
-            currencies, ROUNDING_MODES.get(mode, DEFAULT_ROUNDING) if mode is not None else DEFAULT_ROUNDING
+            as_of, currencies, ROUNDING_MODES.get(mode, DEFAULT_ROUNDING) if mode is not None else DEFAULT_ROUNDING
         )
 
     def read(self, client_ids: Sequence[int]) -> Batch:
@@ -129,7 +133,7 @@ class LedgerReader:
         A row with a value that the driver cannot even represent (a date of the year 294276, say) spoils the whole
         answer; the batch is then halved until the client at fault stands alone and is reported.
         """
-        self.prepare()
+        self._require()
         try:
             with self._connection.snapshot() as (connection, as_of):
                 return self._read(connection, as_of, client_ids)
@@ -167,6 +171,9 @@ class LedgerReader:
                     f"The ledger has no table {table}.",
                     remedy="PASSBOOK_LEDGER_URL must name a Fineract tenant database that its user may read.",
                 )
+        for column in ("name", "value"):
+            if column not in schema["c_configuration"]:
+                raise lacking("c_configuration", column)
         return schema
 
     def _fetch(

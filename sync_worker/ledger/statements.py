@@ -101,10 +101,10 @@ class Statement(Generic[R]):
             elif field.optional:
                 selected.append("NULL")
             else:
-                raise _lacking(field.table, field.column)
+                raise lacking(field.table, field.column)
         for table, column in sorted(self.keys):
             if column not in schema.get(table, {}):
-                raise _lacking(table, column)
+                raise lacking(table, column)
         sql = self._sql.replace("{columns}", ",\n       ".join(selected))
         return BoundStatement(self, clause(sql), tuple(converters))
 
@@ -170,7 +170,8 @@ class BoundStatement(Generic[R]):
         return BadRow(int(values[0]), row, f"{field.table}.{field.column} {problem}")
 
 
-def _lacking(table: str, column: str) -> LedgerUnsuitable:
+def lacking(table: str, column: str) -> LedgerUnsuitable:
+    """The error for a column that is not there, as far as the ledger's user can see."""
     return LedgerUnsuitable(
         f"The ledger's table {table} has no column {column}, or its user may not read it.",
         remedy="Passbook reads Fineract 1.8 and later; is this tenant database fully upgraded?",

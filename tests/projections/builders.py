@@ -42,7 +42,7 @@ def _row(kind: type[R], sound: dict[str, Any], changes: dict[str, Any]) -> R:
     return kind(**values)
 
 
-def amounts(**values: str | int | None) -> dict[str, Decimal | None]:
+def amounts(**values: str | int | None) -> dict[str, Any]:
     """Amounts as the ledger stores them: with six decimals."""
     return {
         name: None if value is None else Decimal(value).quantize(Decimal("0.000001"))
@@ -71,7 +71,7 @@ def client(**changes: Any) -> rows.ClientRow:
     return _row(rows.ClientRow, sound, changes)
 
 
-def client_charge(number: int = 1, **changes: Any) -> rows.ClientChargeRow:
+def client_charge(number: int = 1, /, **changes: Any) -> rows.ClientChargeRow:
     sound = {
         "client_id": CLIENT,
         "id": number,
@@ -87,7 +87,7 @@ def client_charge(number: int = 1, **changes: Any) -> rows.ClientChargeRow:
     return _row(rows.ClientChargeRow, sound, changes)
 
 
-def client_transaction(number: int = 1, **changes: Any) -> rows.ClientTransactionRow:
+def client_transaction(number: int = 1, /, **changes: Any) -> rows.ClientTransactionRow:
     sound = {
         "client_id": CLIENT,
         "id": number,
@@ -146,7 +146,7 @@ def loan(**changes: Any) -> rows.LoanRow:
     return _row(rows.LoanRow, sound, changes)
 
 
-def tranche(number: int = 1, **changes: Any) -> rows.DisbursementRow:
+def tranche(number: int = 1, /, **changes: Any) -> rows.DisbursementRow:
     sound = {
         "loan_id": LOAN,
         "id": number,
@@ -157,7 +157,7 @@ def tranche(number: int = 1, **changes: Any) -> rows.DisbursementRow:
     return _row(rows.DisbursementRow, sound, changes)
 
 
-def instalment(number: int = 1, **changes: Any) -> rows.InstalmentRow:
+def instalment(number: int = 1, /, **changes: Any) -> rows.InstalmentRow:
     """Number 1 runs from 2026-01-05 to 2026-02-05, and so on: 400 of principal and 10 of interest."""
     sound = {
         "loan_id": LOAN,
@@ -170,7 +170,7 @@ def instalment(number: int = 1, **changes: Any) -> rows.InstalmentRow:
     return _row(rows.InstalmentRow, sound, changes)
 
 
-def loan_charge(number: int = 1, **changes: Any) -> rows.LoanChargeRow:
+def loan_charge(number: int = 1, /, **changes: Any) -> rows.LoanChargeRow:
     sound = {
         "loan_id": LOAN,
         "id": number,
@@ -186,7 +186,7 @@ def loan_charge(number: int = 1, **changes: Any) -> rows.LoanChargeRow:
     return _row(rows.LoanChargeRow, sound, changes)
 
 
-def instalment_charge(number: int, **changes: Any) -> rows.InstalmentChargeRow:
+def instalment_charge(number: int, /, **changes: Any) -> rows.InstalmentChargeRow:
     sound = {
         "loan_id": LOAN,
         "charge_id": 1,
@@ -197,7 +197,7 @@ def instalment_charge(number: int, **changes: Any) -> rows.InstalmentChargeRow:
     return _row(rows.InstalmentChargeRow, sound, changes)
 
 
-def loan_transaction(number: int = 1, **changes: Any) -> rows.LoanTransactionRow:
+def loan_transaction(number: int = 1, /, **changes: Any) -> rows.LoanTransactionRow:
     """A repayment of 410."""
     sound = {
         "loan_id": LOAN,
@@ -234,7 +234,7 @@ def savings(**changes: Any) -> rows.SavingsRow:
     return _row(rows.SavingsRow, sound, changes)
 
 
-def planned_deposit(number: int = 1, **changes: Any) -> rows.PlannedDepositRow:
+def planned_deposit(number: int = 1, /, **changes: Any) -> rows.PlannedDepositRow:
     sound = {
         "savings_id": SAVINGS,
         "number": number,
@@ -245,7 +245,7 @@ def planned_deposit(number: int = 1, **changes: Any) -> rows.PlannedDepositRow:
     return _row(rows.PlannedDepositRow, sound, changes)
 
 
-def savings_charge(number: int = 1, **changes: Any) -> rows.SavingsChargeRow:
+def savings_charge(number: int = 1, /, **changes: Any) -> rows.SavingsChargeRow:
     sound = {
         "savings_id": SAVINGS,
         "id": number,
@@ -259,7 +259,7 @@ def savings_charge(number: int = 1, **changes: Any) -> rows.SavingsChargeRow:
     return _row(rows.SavingsChargeRow, sound, changes)
 
 
-def savings_transaction(number: int = 1, **changes: Any) -> rows.SavingsTransactionRow:
+def savings_transaction(number: int = 1, /, **changes: Any) -> rows.SavingsTransactionRow:
     sound = {
         "savings_id": SAVINGS,
         "id": number,

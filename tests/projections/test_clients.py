@@ -144,7 +144,7 @@ def test_transactions_name_their_payment() -> None:
     [
         ("USD", "10.00", {"code": "USD", "digits": 2, "symbol": "$"}),
         ("JPY", "10", {"code": "JPY", "digits": 0, "symbol": "¥"}),
-        ("BHD", "10.000", {"code": "BHD", "digits": 3}),
+        ("BHD", "10.000", {"code": "BHD", "digits": 3, "symbol": "BHD"}),
     ],
 )
 def test_the_digits_are_those_of_each_charge_s_currency(code: str, shown: str, currency: dict[str, object]) -> None:
@@ -171,8 +171,11 @@ def test_digits_of_the_organisation_go_before_those_of_the_world() -> None:
 
 @pytest.mark.parametrize("what", ["charges", "transactions"])
 def test_a_currency_that_nobody_knows_stops_the_client(what: str) -> None:
-    row = make.client_charge if what == "charges" else make.client_transaction
-    aggregate = make.of_client(**{what: [row(5, currency_code="ZZZ")]})
+    aggregate = make.of_client()
+    if what == "charges":
+        aggregate.charges.append(make.client_charge(5, currency_code="ZZZ"))
+    else:
+        aggregate.transactions.append(make.client_transaction(5, currency_code="ZZZ"))
     with pytest.raises(BadValue) as caught:
         make.documents(aggregate)
     assert caught.value.where == f"m_client_{what.rstrip('s')} 5"
@@ -181,5 +184,5 @@ def test_a_currency_that_nobody_knows_stops_the_client(what: str) -> None:
 
 def test_an_account_in_a_currency_that_nobody_knows_has_its_own_digits() -> None:
     loan = make.documents(make.of_loan(make.loan(currency_code="ZZZ", currency_digits=1)))["loan:12"]
-    assert loan["currency"] == {"code": "ZZZ", "digits": 1}
+    assert loan["currency"] == {"code": "ZZZ", "digits": 1, "symbol": "ZZZ"}
     assert loan["principal"]["approved"] == "1200.0"

@@ -16,12 +16,18 @@ def loan_of(**changes: Any) -> dict[str, Any]:
     return make.documents(make.of_loan(make.loan(**changes)))["loan:12"]
 
 
+def page_of(*rows: Any) -> dict[str, Any]:
+    return make.documents(make.of_loan(transactions=rows))["loan:12:transactions:2026"]
+
+
 def transactions_of(*rows: Any) -> list[dict[str, Any]]:
-    return make.documents(make.of_loan(transactions=rows))["loan:12:transactions:2026"]["transactions"]
+    lines: list[dict[str, Any]] = page_of(*rows)["transactions"]
+    return lines
 
 
 def totals_of(*rows: Any) -> dict[str, str]:
-    return make.documents(make.of_loan(transactions=rows))["loan:12:transactions:2026"]["totals"]
+    totals: dict[str, str] = page_of(*rows)["totals"]
+    return totals
 
 
 def test_an_active_loan_in_full() -> None:
@@ -240,7 +246,12 @@ def test_a_flat_loan_for_the_whole_term_with_grace() -> None:
 
 @pytest.mark.parametrize(
     ("code", "digits", "shown", "symbol"),
-    [("USD", 0, "1200", "$"), ("JPY", 2, "1200.00", "¥"), ("BHD", 3, "1200.000", None), ("USD", 2, "1200.00", "$")],
+    [
+        ("USD", 0, "1200", "$"),
+        ("JPY", 2, "1200.00", "¥"),
+        ("BHD", 3, "1200.000", "BHD"),
+        ("USD", 2, "1200.00", "$"),
+    ],
 )
 def test_a_loan_s_digits_are_its_own(code: str, digits: int, shown: str, symbol: str | None) -> None:
     found = make.documents(
@@ -252,8 +263,7 @@ def test_a_loan_s_digits_are_its_own(code: str, digits: int, shown: str, symbol:
     )
     assert found["loan:12"]["principal"]["approved"] == shown
     for document in (one for key, one in found.items() if key.startswith("loan:")):
-        currency = {"code": code, "digits": digits}
-        assert document["currency"] == (currency | {"symbol": symbol} if symbol else currency)
+        assert document["currency"] == {"code": code, "digits": digits, "symbol": symbol}
     assert found["loan:12:charges"]["charges"][0]["amount"] == shown.replace("1200", "25")
     assert found["loan:12:transactions:2026"]["transactions"][0]["amount"] == shown.replace("1200", "410")
 
