@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NODE := $(shell command -v node 2>/dev/null)
+# "yes" if this machine has a Node of version 18 or later, and npm; else both come from PyPI.
+NODE := $(shell node -e 'process.exit(parseInt(process.versions.node) < 18)' 2>/dev/null && npm --version >/dev/null 2>&1 && echo yes)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check docs bench clean
@@ -20,7 +21,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 ifeq ($(NODE),)
-	@echo "There is no Node on this machine; taking it from PyPI …"
+	@echo "No Node 18 with npm on this machine; taking it from PyPI …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-node.lock
 endif
 	@touch $@

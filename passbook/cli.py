@@ -51,7 +51,7 @@ def _root(
 
 @app.command()
 def config(as_json: Json = False) -> None:
-    """List every setting: its value (secrets masked), its default, what it means."""
+    """List every setting: its value (secrets masked) and what it means."""
     shown = Settings.load().shown()
     if as_json:
         print_json(

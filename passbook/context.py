@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,13 @@ def opened(
     it last.
     """
     with ExitStack() as stack:
+        addresses = (settings.service_db_url, settings.couchdb_url, settings.ledger_url)
+        embedded = any(
+            needed and not address for needed, address in zip((servicedb, couchdb, ledger), addresses, strict=True)
+        )
+        if embedded and not settings.data_dir.exists():
+            # Else a command in the wrong folder would look as if everybody were gone.
+            print(f"passbook: nothing here yet; new data in {settings.data_dir.absolute()}", file=sys.stderr)
         service_url, couchdb_url, ledger_url = settings.service_db_url, settings.couchdb_url, settings.ledger_url
         if (servicedb and not service_url) or (ledger and not ledger_url):
             from passbook.embedded import postgres  # the drivers of embedded servers are not needed in production

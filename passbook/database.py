@@ -26,6 +26,7 @@ _REFUSALS = (
     "access denied",
     "unknown database",
     "does not exist",
+    "permission denied",
     "(1044,",
     "(1045,",
     "(1049,",

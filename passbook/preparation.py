@@ -8,6 +8,9 @@ from typing import Any
 from passbook.couch import CouchClient
 from passbook.servicedb.engine import ServiceDatabase
 
+#: How the embedded server calls itself.
+EMBEDDED_VENDOR = "Passbook embedded server"
+
 
 def prepare(database: ServiceDatabase, couchdb_url: str, *, connect_seconds: float) -> dict[str, Any]:
     """Migrate the service database and look whether CouchDB can be used; says what it found.
@@ -18,8 +21,13 @@ def prepare(database: ServiceDatabase, couchdb_url: str, *, connect_seconds: flo
     welcome = asyncio.run(_look(couchdb_url, connect_seconds))
     return {
         "service_database": "migrated" if migrated else "up to date",
-        "couchdb": str(welcome.get("version", "embedded")),
+        "couchdb": _version(welcome),
     }
+
+
+def _version(welcome: dict[str, Any]) -> str:
+    vendor = welcome.get("vendor", {}).get("name", "")
+    return "embedded server" if vendor == EMBEDDED_VENDOR else str(welcome.get("version", "unknown"))
 
 
 async def _look(couchdb_url: str, connect_seconds: float) -> dict[str, Any]:

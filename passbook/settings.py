@@ -80,7 +80,8 @@ DECLARATIONS = (
         "image_dir",
         Path,
         None,
-        "Fineract's content folder, mounted read-only, with the clients' pictures. Unset: no pictures.",
+        "Fineract's content folder, mounted read-only, with the clients' pictures. "
+        "Unset: no pictures; with the embedded ledger, its own.",
     ),
     Declaration("image_max_bytes", int, 262_144, "Largest picture sent to devices, bytes.", minimum=1),
     Declaration(
@@ -156,6 +157,8 @@ class Settings:
             for declaration in DECLARATIONS
         }
         values["public_url"] = values["public_url"] or f"http://127.0.0.1:{values['gateway_port']}"
+        if values["image_dir"] is None and not values["ledger_url"]:
+            values["image_dir"] = values["data_dir"] / "content"
         settings = cls(**values)
         settings._check()
         return settings

@@ -168,6 +168,7 @@ def _summary(row: LoanRow, digits: Digits) -> LoanSummary:
             waived=digits(row.fees_waived),
             written_off=digits(row.fees_written_off),
             outstanding=digits(row.fees_outstanding),
+            adjustments=digits(row.fees_adjustments) or None,
         ),
         penalties=PortionSummary(
             charged=digits(row.penalties_charged),
@@ -175,6 +176,7 @@ def _summary(row: LoanRow, digits: Digits) -> LoanSummary:
             waived=digits(row.penalties_waived),
             written_off=digits(row.penalties_written_off),
             outstanding=digits(row.penalties_outstanding),
+            adjustments=digits(row.penalties_adjustments) or None,
         ),
         total_expected=digits(row.total_expected),
         total_repaid=digits(row.total_repaid),
@@ -240,6 +242,7 @@ def _transaction(row: LoanTransactionRow, digits: Digits, unknown: set[tuple[str
         # What stands in an undone row is the balance of a history that no longer holds.
         balance_after=None if row.is_reversed else digits.optional(row.balance_after),
         reversed_on=row.reversed_on,
+        by_hand=row.is_adjusted or None,
         submitted_on=row.submitted_on,
         payment=payment(row.payment_type, row.receipt_number),
     )

@@ -273,6 +273,7 @@ class LoanTransactionRow(Row):
     balance_after: Annotated[Decimal | None, column("t.outstanding_loan_balance_derived")]
     is_reversed: Annotated[bool, column("t.is_reversed")]
     reversed_on: Annotated[date | None, column("t.reversed_on_date", optional=True)]
+    is_adjusted: Annotated[bool | None, column("t.manually_adjusted_or_reversed", optional=True)]
     payment_type: Annotated[str | None, column("pt.value")]
     receipt_number: Annotated[str | None, column("pd.receipt_number")]
 

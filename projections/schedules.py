@@ -60,8 +60,7 @@ def schedule(aggregate: LoanAggregate, currency: Currency, digits: Digits) -> Lo
     principal, interest, fees, penalties = (_Sum(digits.zero) for _ in range(4))
     rows = sorted(aggregate.instalments, key=lambda row: row.number)
     start = loan.disbursed_on or loan.expected_disbursed_on or rows[0].due_date
-    # The balance runs over what was paid out, and over what is still to be paid out before the period ends.
-    pending = [(d.disbursed_on or d.expected_on or start, d.principal) for d in disbursements]
+    pending = _covered(disbursements, rows, start, digits)
     progressive = (loan.schedule_type or "").upper() == _PROGRESSIVE
     balance = digits.zero
     days = 0
@@ -82,6 +81,25 @@ def schedule(aggregate: LoanAggregate, currency: Currency, digits: Digits) -> Lo
         instalments=instalments,
         totals=_totals(days, disbursements, (principal, interest, fees, penalties), digits),
     )
+
+
+def _covered(
+    disbursements: list[Disbursement], rows: list[InstalmentRow], start: date, digits: Digits
+) -> list[tuple[date, Decimal]]:
+    """The pay-outs that this schedule repays, by date: those made, and of those to come as many as it reckons with.
+
+    Fineract schedules the tranches to come for some products and not for others; the principal tells.
+    """
+    repaid = sum((digits(row.principal) - digits(row.credits) for row in rows), digits.zero)
+    made = sum((line.principal for line in disbursements if line.disbursed), digits.zero)
+    covered = []
+    for line in disbursements:
+        if not line.disbursed:
+            if made >= repaid:
+                continue
+            made += line.principal
+        covered.append((line.disbursed_on or line.expected_on or start, line.principal))
+    return covered
 
 
 def _falls_before(day: date, begin: date, due: date, progressive: bool) -> bool:
@@ -134,6 +152,7 @@ def _tranche(row: DisbursementRow, digits: Digits) -> Disbursement:
         disbursed=row.disbursed_on is not None,
         expected_on=row.expected_on,
         disbursed_on=row.disbursed_on,
+        net_amount=digits.optional(row.net_amount),
     )
 
 

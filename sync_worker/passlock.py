@@ -39,6 +39,6 @@ def _take(database: ServiceDatabase) -> Connection:
     # Detached from the pool: closing it closes the session, and with it the lock.
     connection.detach()
     if not connection.execute(select(func.pg_try_advisory_lock(_KEY))).scalar():
-        log.warning("another worker is at work; waiting for it")
+        log.warning("another worker or a verification is at work; waiting for it")
         connection.execute(select(func.pg_advisory_lock(_KEY)))
     return connection

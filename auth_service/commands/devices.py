@@ -50,8 +50,8 @@ def list_(
         print_json([device.as_json() for device in found])
     else:
         print_table(
-            ("device", "username", "name", "state", "created", "expires"),
-            [(d.device, d.username, d.name, d.state, d.created_at, d.expires_at) for d in found],
+            ("username", "name", "state", "created", "expires", "device"),
+            [(d.username, d.name, d.state, d.created_at, d.expires_at, d.device) for d in found],
         )
 
 

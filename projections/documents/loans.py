@@ -98,6 +98,9 @@ class PortionSummary(Part):
     waived: Annotated[Amount, about("Waived", "m_loan.*_waived_derived")]
     written_off: Annotated[Amount, about("Written off", "m_loan.*_writtenoff_derived")]
     outstanding: Annotated[Amount, about("Still owed", "m_loan.*_outstanding_derived")]
+    adjustments: Annotated[
+        Amount | None, about("Credited back (fees and penalties), if any", "m_loan.*_adjustments_derived")
+    ] = None
 
 
 class LoanSummary(Part):
@@ -169,6 +172,9 @@ class Disbursement(Part):
     ] = None
     disbursed_on: Annotated[
         Day | None, about("Date", "m_loan_disbursement_detail.disbursedon_date, else m_loan.disbursedon_date")
+    ] = None
+    net_amount: Annotated[
+        Amount | None, about("Paid out after fees kept back", "m_loan_disbursement_detail.net_disbursal_amount")
     ] = None
 
 
@@ -343,6 +349,13 @@ class LoanTransaction(Part):
     ] = None
     reversed_on: Annotated[
         Day | None, about("Business date of the reversal", "m_loan_transaction.reversed_on_date")
+    ] = None
+    by_hand: Annotated[
+        bool | None,
+        about(
+            "true when a person undid or adjusted it; an undone one without it was replaced by the core itself",
+            "m_loan_transaction.manually_adjusted_or_reversed",
+        ),
     ] = None
     submitted_on: Annotated[
         Day | None, about("Business date of booking", "m_loan_transaction.submitted_on_date")

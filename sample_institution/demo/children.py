@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -14,20 +16,25 @@ from typing import Any
 from passbook.errors import EXIT_UNAVAILABLE, PassbookError, PortBusy, Refused, Unavailable
 from passbook.settings import Settings
 
+_PR_SET_PDEATHSIG = 1
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 
 #: In the demo everything is embedded: the operator's own servers are not touched, whatever the settings say.
-_NOT_INHERITED = ("PASSBOOK_LEDGER_URL", "PASSBOOK_SERVICE_DB_URL", "PASSBOOK_COUCHDB_URL")
+_NOT_INHERITED = (
+    "PASSBOOK_LEDGER_URL",
+    "PASSBOOK_SERVICE_DB_URL",
+    "PASSBOOK_COUCHDB_URL",
+    "PASSBOOK_IMAGE_DIR",
+)
 
 
-def environment(settings: Settings, pictures: Path) -> dict[str, str]:
+def environment(settings: Settings) -> dict[str, str]:
     """The environment of every child."""
     inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
     return {
         **inherited,
         "PASSBOOK_DATA_DIR": str(settings.data_dir.absolute()),
-        "PASSBOOK_IMAGE_DIR": str(pictures.absolute()),
         "PASSBOOK_PUBLIC_URL": settings.public_url,
         "PASSBOOK_WORKER_INTERVAL_SECONDS": "1",
     }
@@ -86,7 +93,14 @@ async def running(
     with log.open("wb") as output:
         # A session of its own: Ctrl-C reaches the demo alone, which then ends its children in order.
         process = await asyncio.create_subprocess_exec(
-            *_passbook(), *arguments, env=dict(env), stdout=output, stderr=output, start_new_session=True
+            *_passbook(),
+            *arguments,
+            env=dict(env),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
     child = Child(process, log)
     try:
@@ -99,6 +113,12 @@ async def running(
         raise Unavailable(f"`passbook {' '.join(arguments)}` does not get ready.", remedy=f"See {log}.") from None
     finally:
         await child.stop()
+
+
+def _end_with_parent() -> None:
+    """On Linux: be told to stop when the demo dies, however it dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _passbook() -> tuple[str, ...]:

@@ -29,7 +29,7 @@ def demo(
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - we are in it
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, task.cancel)
         await story.tell(once=once)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -15,17 +16,19 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Engine, create_engine
 
-from passbook.embedded import couchdb, postgres
-from passbook.errors import Unavailable
+from passbook.embedded import couchdb, node, postgres
+from passbook.errors import PortBusy, Unavailable
 from passbook.settings import Settings
 from sample_institution import moves
 from sample_institution.demo import children, ledger
 from sample_institution.demo.ledger import Login, Memory
 from sample_institution.demo.summary import say
-from sample_institution.pouch import PouchClient
+from sample_institution.pouch import CLIENTS, PouchClient
 
 _SEEN_WITHIN_SECONDS = 30.0
 _ROWS_SHOWN = 16
+_LINES_TOLD = 8
+_USUAL_PORT = 8710
 
 
 class Story:
@@ -40,7 +43,9 @@ class Story:
     async def tell(self, *, once: bool) -> None:
         """The whole story; without `once` it stays until it is cancelled."""
         started = time.monotonic()
+        _require_port(self._settings.gateway_port)
         self._directory.mkdir(parents=True, exist_ok=True)
+        self._fetch_packages()
         self._say("Starting PostgreSQL and a CouchDB-speaking server, both embedded …")
         with postgres.running(self._settings) as address, couchdb.running(self._settings):
             engine = create_engine(address.url("ledger"))
@@ -50,7 +55,7 @@ class Story:
                 engine.dispose()
 
     async def _play(self, engine: Engine, started: float, *, once: bool) -> None:
-        env = children.environment(self._settings, self._pictures)
+        env = children.environment(self._settings)
         memory = ledger.remembered(self._directory)
         if memory is None:
             memory = await asyncio.to_thread(ledger.make_institution, engine, self._pictures)
@@ -112,20 +117,12 @@ class Story:
         table.add_row("core ledger, sample institution", f"embedded PostgreSQL, {ledger.CLIENTS} clients")
         table.add_row("documents", "embedded server, one database per person, reached by gateway and worker alone")
         table.add_row("data and logs", str(self._settings.data_dir))
+        table.add_row("business date", "30 June 2026: the sample institution's clock stands still")
         self._console.print(table)
-        logins = Table(
-            "login",
-            "kind",
-            "clients",
-            "initial password",
-            "device (PouchDB user name)",
-            title="Who may log in",
-            title_justify="left",
-        )
+        logins = Table("login", "kind", "clients", "initial password", title="Sample logins")
+        logins.title_justify = "left"
         for login in (memory.customer, memory.agent):
-            logins.add_row(
-                login.username, login.kind, str(len(login.clients)), login.password, login.device["username"]
-            )
+            logins.add_row(login.username, login.kind, str(len(login.clients)), login.password)
         self._console.print(logins)
 
     async def _first_sync(self, phone: PouchClient, login: Login) -> None:
@@ -163,42 +160,50 @@ class Story:
         before = await phone.get(f"loan:{loan}")
         assert before is not None  # noqa: S101 - it was in the table just now
         amount = min(Decimal("10"), Decimal(before["summary"]["total_outstanding"]))
-        await phone.live()
+        symbol = before["currency"]["symbol"]
         seen = len(phone.events)
-        self._say(f"\nThe phone watches. At the branch, {amount} is repaid on loan {loan} …")
+        await phone.live()
+        await phone.wait("paused", after=seen)
+        seen = len(phone.events)
+        self._say(f"\nThe phone watches. At the branch, {amount} {symbol} is repaid on loan {loan} …")
         started = time.monotonic()
         await asyncio.to_thread(moves.repay, engine, loan, amount)
-        after = await self._until_changed(phone, f"loan:{loan}", before["_rev"], seen)
+        changed = await self._changes(phone, seen)
         seconds = time.monotonic() - started
-        table = Table("document", "before", "after", "", title="What changed on the phone", title_justify="left")
-        symbol = after["currency"]["symbol"]
-        table.add_row(
-            f"loan:{loan}",
-            f"{before['summary']['total_outstanding']} {symbol} outstanding",
-            Text(f"{after['summary']['total_outstanding']} {symbol} outstanding", style="bold green"),
-            f"revision {before['_rev'].split('-')[0]} → {after['_rev'].split('-')[0]}",
-        )
+        after = await phone.get(f"loan:{loan}") or before
+        table = Table("document", "now says", title="What changed on the phone", title_justify="left")
+        for document_id in sorted(changed):
+            style = "bold green" if document_id == f"loan:{loan}" else ""
+            table.add_row(document_id, Text(say(await phone.get(document_id) or {}), style=style))
         self._console.print(table)
-        self._say(f"On the phone {seconds:.1f} s after it was in the ledger (the worker looks every second).")
+        left = f"{before['summary']['total_outstanding']} → {after['summary']['total_outstanding']} {symbol} left"
+        self._say(f"{left}: on the phone {seconds:.1f} s after it was in the ledger.")
 
-    async def _until_changed(self, phone: PouchClient, document: str, revision: str, seen: int) -> dict[str, Any]:
+    async def _changes(self, phone: PouchClient, seen: int) -> set[str]:
+        """Ids of what arrives, up to the manifest, which comes last."""
+        changed: set[str] = set()
         end = time.monotonic() + _SEEN_WITHIN_SECONDS
-        while time.monotonic() < end:
-            await phone.wait("change", after=seen, within=max(end - time.monotonic(), 0.1))
-            seen = len(phone.events)
-            found = await phone.get(document)
-            if found is not None and found["_rev"] != revision:
-                return found
-        raise Unavailable("The change did not reach the phone.", remedy=f"See {self._directory / 'logs'}.")
+        while "passbook" not in changed:
+            try:
+                event = await phone.wait("change", after=seen, within=max(end - time.monotonic(), 0.1))
+            except AssertionError:
+                raise Unavailable(
+                    "The change did not reach the phone.", remedy=f"See {self._directory / 'logs'}."
+                ) from None
+            seen = phone.events.index(event, seen) + 1
+            changed.update(event["ids"])
+        return changed
 
     def _invite(self) -> None:
-        self._say("\nIt goes on running. Try, in another terminal:")
+        port = self._settings.gateway_port
+        other = "" if port == _USUAL_PORT else f"PASSBOOK_GATEWAY_PORT={port} "
+        self._say("\nIt goes on running; what reaches the phone is told below. In another terminal, try:")
         for line in (
-            "passbook sample-ledger move deposit --client 1 --amount 25   (then look here)",
-            "passbook person permit asha --deny transactions",
-            "passbook verify",
+            "sample-ledger move deposit --client 1 --amount 25",
+            "person permit asha --deny transactions",
+            "verify",
         ):
-            self._say(f"  .venv/bin/{line}")
+            self._say(f"  {other}.venv/bin/passbook {line}")
         self._say("Ctrl-C ends it; the data stays for the next start.\n")
 
     async def _stay(self, phone: PouchClient, *processes: children.Child) -> None:
@@ -210,12 +215,36 @@ class Story:
             with contextlib.suppress(AssertionError):
                 event = await phone.wait("change", after=seen, within=1.0)
                 seen = phone.events.index(event, seen) + 1
-                for document_id in event["ids"]:
-                    document = await phone.get(document_id)
-                    self._say(f"  ↓ {document_id}: {say(document) if document else 'taken back'}")
+                gone = set(event["deleted"])
+                for document_id in [one for one in event["ids"] if one not in gone][:_LINES_TOLD]:
+                    self._say(f"  ↓ {document_id}: {say(await phone.get(document_id) or {})}")
+                more = len(event["ids"]) - len(gone) - _LINES_TOLD
+                if more > 0:
+                    self._say(f"  ↓ and {more} more documents")
+                if gone:
+                    self._say(f"  ↓ taken back: {len(gone)} documents, {min(gone)} among them")
+
+    def _fetch_packages(self) -> None:
+        """PouchDB for the phone and for the embedded server, the first time."""
+        for directory in (CLIENTS, couchdb.SOURCES):
+            if not node.installed(directory):
+                self._say(f"Fetching npm packages for {directory.name}, once …")
+                node.ensure_packages(directory)
 
     def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def _require_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise PortBusy(
+                f"Port {port} is taken by another program; is another demo running?",
+                remedy=f"End it, or choose another port: PASSBOOK_GATEWAY_PORT={port + 10} make demo",
+            ) from None
 
 
 def _expect(done: dict[str, Any]) -> None:

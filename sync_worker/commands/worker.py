@@ -18,6 +18,7 @@ from passbook.progress import reporting
 from passbook.settings import Settings
 from sync_worker.commands.session import worker
 from sync_worker.cycle import Summary, Worker
+from sync_worker.ledger.reader import Failure
 
 log = structlog.get_logger()
 
@@ -59,10 +60,11 @@ def run(as_json: Json = False) -> None:
             print("worker: ready", file=sys.stderr, flush=True)
 
             passing = asyncio.Lock()
+            named: set[Failure] = set()
 
             async def one_pass() -> None:
                 async with passing:
-                    await _one_pass(one, as_json)
+                    await _one_pass(one, named, as_json)
 
             scheduler = AsyncIOScheduler()
             # One pass at a time: one that takes longer than the interval delays the next.
@@ -83,7 +85,7 @@ def run(as_json: Json = False) -> None:
         asyncio.run(work())
 
 
-async def _one_pass(one: Worker, as_json: bool) -> None:
+async def _one_pass(one: Worker, named: set[Failure], as_json: bool) -> None:
     try:
         with reporting("clients") as reporter:
             summary = await one.run_pass(reporter)
@@ -98,7 +100,9 @@ async def _one_pass(one: Worker, as_json: bool) -> None:
         # A defect must not end the worker: the next pass may well succeed, and the log tells.
         log.exception("pass not finished")
         return
-    _name_failures(one)
+    _name_failures(one, named)
+    named.clear()
+    named.update(one.failed)
     if as_json:
         print_json(summary.as_json())
     elif summary.documents_written or summary.documents_deleted:
@@ -109,6 +113,9 @@ async def _one_pass(one: Worker, as_json: bool) -> None:
         )
 
 
-def _name_failures(one: Worker) -> None:
+def _name_failures(one: Worker, named: set[Failure] | None = None) -> None:
+    """Say which clients were left out, those in `named` aside: a worker that runs says it once."""
     for failure in one.failed:
+        if named is not None and failure in named:
+            continue
         print(f"client {failure.client_id} left out ({failure.code}): {failure.detail}", file=sys.stderr)

@@ -31,7 +31,9 @@ def run(stage: Stage) -> Run:
 
 
 async def test_from_a_person_to_a_verified_copy(stage: Stage, run: Run) -> None:
-    assert await run("init") == {"service_database": "up to date", "couchdb": "3.5.0"}
+    prepared = await run("init")
+    assert prepared["service_database"] == "up to date"
+    assert prepared["couchdb"] == "embedded server" or prepared["couchdb"].startswith("3.")
     client = stage.institution.customer
     added = await run("person", "add", "--username", "amina", "--kind", "customer", "--client", str(client))
     assert added["username"] == "amina"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.support.killing import passbook
 
@@ -47,7 +50,7 @@ async def test_the_story_is_told_twice_and_nothing_is_left(tmp_path: Path) -> No
     assert "agent-baraka" in output
     assert "carries 30 clients" in output
     assert re.search(r"loan:\d+", output)
-    assert re.search(r"On the phone [\d.]+ s after it was in the ledger", output)
+    assert re.search(r"on the phone [\d.]+ s after it was in the ledger", output)
     assert not _left_over(directory)
     password = re.search(r"asha\W+customer\W+1\W+(\w+)", output)
     assert password
@@ -72,14 +75,15 @@ async def test_a_busy_port_gets_a_clear_message(tmp_path: Path) -> None:
     assert not _left_over(directory)
 
 
-async def test_ctrl_c_ends_it_and_leaves_no_process_behind(tmp_path: Path) -> None:
-    directory = tmp_path / "demo"
+@contextlib.asynccontextmanager
+async def _telling(directory: Path, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A demo that has told its story and goes on running."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "passbook",
         "demo",
-        env={**os.environ, **_environment(directory, _free_port())},
+        env={**os.environ, **_environment(directory, port)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -90,9 +94,45 @@ async def test_ctrl_c_ends_it_and_leaves_no_process_behind(tmp_path: Path) -> No
             line = await process.stdout.readline()
             assert line, (told, await process.stderr.read() if process.stderr else b"")
             told += line
+    yield process
+    if process.returncode is None:
+        process.kill()
+    await process.communicate()
+
+
+def _tour() -> list[list[str]]:
+    """The commands of the README's tour that stand by themselves, as they are written there."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    lines = [line.split("#")[0].split() for line in readme.splitlines() if line.startswith(".venv/bin/passbook ")]
+    return [words[1:] for words in lines if not any(word.isupper() for word in words)]
+
+
+async def test_the_tour_works_as_it_is_written_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+    directory, port = tmp_path / "demo", _free_port()
+    tour = _tour()
+    assert len(tour) >= 6
+    async with _telling(directory, port) as process:
+        for command in tour:
+            status, output, errors = await passbook(*command, environment=_environment(directory, port))
+            assert status == 0, (command, output, errors)
+            assert output
         process.send_signal(signal.SIGINT)
         output, errors = await process.communicate()
     assert process.returncode == 0, errors
     assert b"Stopped" in output
+    assert "↓ savings:".encode() in output, "the deposit was told"
+    assert b"taken back" in output
     assert b"Traceback" not in errors
     assert not _left_over(directory)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGHUP, signal.SIGKILL])
+async def test_however_it_ends_nothing_is_left_behind(tmp_path: Path, sign: signal.Signals) -> None:
+    directory = tmp_path / "demo"
+    async with _telling(directory, _free_port()) as process:
+        process.send_signal(sign)
+        await process.communicate()
+    async with asyncio.timeout(30):
+        while left := _left_over(directory):
+            assert left
+            await asyncio.sleep(0.1)

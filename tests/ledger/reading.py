@@ -81,7 +81,9 @@ def everything(url: str, institution: Institution) -> tuple[list[ClientAggregate
 
 def projected(batch: Batch, context: Context) -> dict[str, Projected]:
     """All documents of a batch, by id."""
-    return {one.id: one for aggregate in batch.aggregates for one in project(aggregate, None, context)}
+    found = [one for aggregate in batch.aggregates for one in project(aggregate, None, context)]
+    assert len({one.id for one in found}) == len(found), "two documents have the same id"
+    return {one.id: one for one in found}
 
 
 def bodies(url: str, clients: Sequence[int], **options: Any) -> dict[str, bytes]:

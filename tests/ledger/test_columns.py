@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from passbook.errors import LedgerUnsuitable
 from projections.project import project
 from projections.rows import ClientAggregate, Row
+from sample_institution import tables
 from sync_worker.ledger.reader import STATEMENTS
 from sync_worker.ledger.statements import load_sql
 from tests.ledger.conftest import Ledger
@@ -187,3 +188,18 @@ def test_a_ledger_in_another_schema_of_the_server_is_not_taken_for_this_one(on_p
     on_postgresql.change("CREATE SCHEMA archive", "ALTER TABLE m_loan SET SCHEMA archive")
     with reader(on_postgresql.url) as one, pytest.raises(LedgerUnsuitable, match="no table m_loan"):
         one.prepare()
+
+
+def test_extra_rows_that_stand_twice_double_nothing(own: Ledger) -> None:
+    """No key of the core forbids it."""
+    before = bodies(own.url, own.clients)
+    charges, link = tables.table("m_loan_charge"), tables.table("m_loan_tranche_disbursement_charge")
+    with own.engine.begin() as connection:
+        for name in ("m_deposit_account_term_and_preclosure", "m_deposit_account_recurring_detail"):
+            columns = [column for column in tables.table(name).c if column.name != "id"]
+            copies = sa.insert(tables.table(name)).from_select(columns, sa.select(*columns))
+            connection.execute(copies)
+        for _ in range(2):
+            linked = sa.insert(link).from_select([link.c.loan_charge_id], sa.select(charges.c.id))
+            connection.execute(linked)
+    assert bodies(own.url, own.clients) == before

@@ -6,6 +6,8 @@ import itertools
 import json
 from collections.abc import Iterator
 
+import pytest
+
 from sync_worker.ledger.reader import STATEMENTS
 from tests.ledger.conftest import Ledger
 from tests.ledger.reading import bodies, everything
@@ -24,6 +26,26 @@ def test_lookups_are_the_same(on_postgresql: Ledger, on_mariadb: Ledger) -> None
     contexts = [everything(one.url, one.institution)[1] for one in (on_postgresql, on_mariadb)]
     assert contexts[0] == contexts[1]
     assert "USD" in contexts[0].currencies
+
+
+def test_the_institution_s_own_digits_and_signs_go_before_the_world_s(own: Ledger) -> None:
+    own.change(
+        "UPDATE m_currency SET decimal_places = 4, display_symbol = 'world' WHERE code IN ('USD', 'KWD')",
+        "DELETE FROM m_organisation_currency WHERE code IN ('USD', 'KWD')",
+        "INSERT INTO m_organisation_currency (code, decimal_places, name, internationalized_name_code,"
+        " display_symbol) VALUES ('USD', 3, 'US Dollar', 'currency.USD', 'own')",
+    )
+    currencies = everything(own.url, own.institution)[1].currencies
+    assert (currencies["USD"].digits, currencies["USD"].symbol) == (3, "own")
+    assert (currencies["KWD"].digits, currencies["KWD"].symbol) == (4, "world"), "no longer the institution's"
+
+
+@pytest.mark.parametrize(("number", "mode"), [(4, "ROUND_HALF_UP"), (1, "ROUND_DOWN"), (99, "ROUND_HALF_EVEN")])
+def test_the_rounding_mode_is_the_ledger_s(on_postgresql: Ledger, number: int, mode: str) -> None:
+    on_postgresql.change(f"UPDATE c_configuration SET value = {number} WHERE name = 'rounding-mode'")
+    assert everything(on_postgresql.url, on_postgresql.institution)[1].rounding == mode
+    on_postgresql.change("DELETE FROM c_configuration WHERE name = 'rounding-mode'")
+    assert everything(on_postgresql.url, on_postgresql.institution)[1].rounding == "ROUND_HALF_EVEN"
 
 
 #: What the same columns are on databases upgraded from releases before 1.6.

@@ -95,8 +95,10 @@ MEANWHILE = (
 )
 
 
-def test_a_batch_is_of_one_point_in_time(own: Ledger) -> None:
-    """Somebody commits a change of everything right after the first statement that looks at a client."""
+@pytest.mark.parametrize("moment", ["the snapshot", "the first look at a client"])
+def test_a_batch_is_of_one_point_in_time(own: Ledger, moment: str) -> None:
+    """Somebody commits a change of everything right after `moment`."""
+    signs = ("now()", "UTC_TIMESTAMP") if moment == "the snapshot" else ("m_client c",)
     clients = own.clients[:12]
     with ledger(own.url) as connection:
         one = LedgerReader(connection, NO_PICTURES)
@@ -106,7 +108,7 @@ def test_a_batch_is_of_one_point_in_time(own: Ledger) -> None:
 
         def meanwhile() -> None:
             nonlocal done
-            if not done and any("m_client c" in statement for statement in said):
+            if not done and any(sign in statement for statement in said for sign in signs):
                 done = True
                 own.change(*MEANWHILE)
 

@@ -134,6 +134,13 @@ def test_a_period_without_beginning_begins_with_the_previous_due_date() -> None:
     assert (first["from_on"], first["days"]) == ("2026-02-05", 0)
 
 
+def test_a_period_may_begin_later_than_the_one_before_ends() -> None:
+    rows = [make.instalment(1), make.instalment(2, from_date=date(2026, 2, 20)), make.instalment(3, from_date=None)]
+    lines = schedule_of(instalments=rows)["instalments"]
+    assert [line["from_on"] for line in lines] == ["2026-01-05", "2026-02-20", "2026-03-05"]
+    assert [line["days"] for line in lines] == [31, 13, 31]
+
+
 def test_an_approved_loan_shows_what_is_planned() -> None:
     row = make.loan(status=200, disbursed_on=None, **make.amounts(fees_at_disbursement=25, principal_disbursed=0))
     document = schedule_of(row)

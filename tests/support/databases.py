@@ -80,7 +80,14 @@ def mariadb(directory: Path) -> Iterator[MariaDB | None]:
     data, socket = directory / "data", directory / "socket"
     user = ["--user=root"] if os.getuid() == 0 else []
     subprocess.run(
-        [installer, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", *user],
+        [
+            installer,
+            "--no-defaults",
+            f"--datadir={data}",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+            *user,
+        ],
         check=True,
         capture_output=True,
     )

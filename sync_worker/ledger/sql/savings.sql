@@ -6,3 +6,4 @@ LEFT JOIN m_savings_product p ON p.id = a.product_id
 LEFT JOIN m_deposit_account_term_and_preclosure dt ON dt.savings_account_id = a.id
 LEFT JOIN m_deposit_account_recurring_detail dr ON dr.savings_account_id = a.id
 WHERE a.client_id IN :clients AND a.status_enum IN :savings_statuses
+ORDER BY a.id, dt.id, dr.id
