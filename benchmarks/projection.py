@@ -99,7 +99,7 @@ def main() -> None:
     """Run it and print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=10_000)
-    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--connections", type=int, default=16)
     arguments = parser.parse_args()
     with stage(arguments.clients, couchdb_connections=arguments.connections) as on:
         add_people(on.database, [[client] for client in on.institution.active_clients])

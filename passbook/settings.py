@@ -98,7 +98,7 @@ DECLARATIONS = (
         "ledger_statement_seconds", float, 30.0, "A ledger query that takes longer is ended.", minimum=0.001
     ),
     Declaration("connect_seconds", float, 5.0, "How long to try to reach a server.", minimum=0.1),
-    Declaration("couchdb_connections", int, 8, "Concurrent requests of one worker to CouchDB.", minimum=1),
+    Declaration("couchdb_connections", int, 16, "Concurrent requests of one worker to CouchDB.", minimum=1),
     Declaration("couchdb_bulk_documents", int, 200, "Most documents in one write to CouchDB.", minimum=1),
     Declaration("couchdb_bulk_bytes", int, 1_000_000, "Most bytes in one write to CouchDB, about.", minimum=1000),
     Declaration("worker_interval_seconds", float, 5.0, "Pause between two passes of `worker run`.", minimum=0.1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -28,6 +29,9 @@ def _prepare(reader: LedgerReader, *, sample: bool) -> None:
 async def worker(outside: Outside, database: ServiceDatabase) -> AsyncIterator[Worker]:
     """A `Worker` on the servers of `outside`. Raises `Unavailable` or `Refused` if one of them cannot be used."""
     settings = outside.settings
+    # A pass makes millions of small objects that die young and hold no cycles: looking for cycles among them as
+    # often as Python does by default is a tenth of its work.
+    gc.set_threshold(50_000, 20, 100)
     ledger = LedgerConnection(
         outside.ledger_url,
         statement_seconds=settings.ledger_statement_seconds,
