@@ -14,7 +14,7 @@ PERMISSIONS = ("profile", "image", "loans", "schedules", "savings", "charges", "
 
 #: What a document type needs. Details of an account need the account itself: a schedule without its loan, or
 #: charges without the account they are on, are of no use and would only leak that the account exists.
-_NEEDS: dict[str, frozenset[str]] = {
+NEEDS: dict[str, frozenset[str]] = {
     "client": frozenset({"profile"}),
     "client_image": frozenset({"image"}),
     "client_charges": frozenset({"charges"}),
@@ -65,7 +65,7 @@ def scope_of(
     if state not in ("active", "suspended"):
         return NOTHING
     granted = frozenset(permissions) & frozenset(PERMISSIONS)
-    types = frozenset(kind for kind, needed in _NEEDS.items() if needed <= granted)
+    types = frozenset(kind for kind, needed in NEEDS.items() if needed <= granted)
     window = [day for day in (history_from, _months_back(today, history_months)) if day is not None]
     return Scope(frozenset(clients), granted, types, max(window) if window else None)
 

@@ -94,6 +94,8 @@ class Worker:
             most_bytes=settings.couchdb_bulk_bytes,
         )
         self.failed: list[Failure] = []
+        #: Unknown codes that were logged already: once is enough for a worker that runs for months.
+        self._told: set[tuple[str, int]] = set()
 
     def verifier(self) -> Verifier:
         """A verifier on the same servers."""
@@ -141,8 +143,9 @@ class Worker:
         await self._manifests(run, [holder for holder in everybody if not holder.scope.clients])
         await self._rebuild_lost(run)
         await self._compact(run)
-        for column, code in sorted(run.context.unknown):
+        for column, code in sorted(run.context.unknown - self._told):
             log.warning("unknown code in the ledger", column=column, code=code)
+        self._told |= run.context.unknown
         self.failed = run.failures
         recovered = troubled - {failure.client_id for failure in run.failures}
         if run.failures or recovered:
@@ -268,21 +271,19 @@ class Worker:
 
     async def _record(self, run: _Pass, written: Sequence[Written]) -> None:
         if written:
-            await asyncio.to_thread(self._note, written)
-
-    def _note(self, written: Sequence[Written]) -> None:
-        with self._database.begin() as connection:
-            state.record(connection, written)
-            tombstoned = {document.person_id for document in written if document.deleted}
-            if tombstoned:
-                connection.execute(update(person).where(person.c.id.in_(tombstoned)).values(compaction_due=True))
+            await asyncio.to_thread(self._database.run, _note, written)
 
     async def _rebuild_lost(self, run: _Pass) -> None:
-        """Databases that turned out to be gone come back from the ledger, revision for revision."""
+        """Databases that turned out to be gone come back from the ledger, revision for revision.
+
+        Unless they are gone because their person was erased while the pass ran.
+        """
         rebuilder = Rebuilder(self._settings, self.reader, self.couch, self._database, self._writer)
         for person_id in sorted(run.lost):
-            log.warning("a person's database was lost; rebuilding it", person=person_id)
-            run.summary.documents_written += await rebuilder.rebuild(run.holders[person_id], run.context)
+            written = await rebuilder.rebuild(run.holders[person_id], run.context)
+            if written:
+                log.warning("a person's database was lost and is rebuilt", person=person_id)
+            run.summary.documents_written += written
 
     async def _compact(self, run: _Pass) -> None:
         """Throw away the bodies under tombstones: an old revision can be asked for until then."""

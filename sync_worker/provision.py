@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from sqlalchemy import func, update
+from sqlalchemy import Connection, func, update
 
 from passbook.couch import CouchClient
 from passbook.credentials import principal
@@ -27,13 +27,35 @@ async def make_databases(couch: CouchClient, database: ServiceDatabase, holders:
     for start in range(0, len(missing), _CHUNK):
         chunk = missing[start : start + _CHUNK]
         await asyncio.gather(*(couch.create_database(one.database, [principal(one.id)]) for one in chunk))
-        await asyncio.to_thread(_mark_ready, database, [one.id for one in chunk])
+        ready = await asyncio.to_thread(database.run, _mark_ready, [one.id for one in chunk])
+        for one in chunk:
+            if one.id not in ready:
+                await couch.delete_database(one.database)
     return len(missing)
 
 
-def _mark_ready(database: ServiceDatabase, people: Sequence[str]) -> None:
-    with database.begin() as connection:
-        connection.execute(update(person).where(person.c.id.in_(people)).values(database_ready_at=func.now()))
+async def make_again(couch: CouchClient, database: ServiceDatabase, holder: Holder) -> bool:
+    """Create a database that was lost. False if its person is being erased: then there must be none."""
+    await couch.create_database(holder.database, [principal(holder.id)])
+    if await asyncio.to_thread(database.run, _mark_ready, [holder.id]):
+        return True
+    await couch.delete_database(holder.database)
+    return False
+
+
+def _mark_ready(connection: Connection, people: Sequence[str]) -> set[str]:
+    """Note that the databases of `people` exist; those of them who are still to have one.
+
+    Asked *after* the database was made: whoever erases a person changes the state first and deletes the database
+    then, so either we see the new state here, or they delete what we made.
+    """
+    marked = connection.execute(
+        update(person)
+        .where(person.c.id.in_(people), person.c.state != "deleting")
+        .values(database_ready_at=func.now())
+        .returning(person.c.id)
+    )
+    return set(marked.scalars())
 
 
 async def erase_leavers(couch: CouchClient, database: ServiceDatabase, leavers: Sequence[Leaver]) -> None:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 
-from passbook.couch import CouchClient
-from passbook.credentials import principal
+from passbook.couch import CouchClient, DatabaseMissing
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.settings import Settings
 from projections.context import Context
-from sync_worker import manifests, state
+from sync_worker import manifests, provision, state
 from sync_worker.ledger.reader import LedgerReader
 from sync_worker.manifests import Contents
 from sync_worker.projecting import BatchProjection
@@ -43,8 +42,19 @@ class Rebuilder:
         self._writer = writer
 
     async def rebuild(self, holder: Holder, context: Context) -> int:
-        """Write everything `holder` should have, over whatever is there; the number of live documents."""
-        await self._couch.create_database(holder.database, [principal(holder.id)])
+        """Write everything `holder` should have, over whatever is there; the number of live documents.
+
+        Nothing for a person who is being erased.
+        """
+        if not await provision.make_again(self._couch, self._database, holder):
+            return 0
+        try:
+            return await self._fill(holder, context)
+        except DatabaseMissing:
+            # Somebody deleted it once more: the next pass sees whether the person is still there.
+            return 0
+
+    async def _fill(self, holder: Holder, context: Context) -> int:
         known = await asyncio.to_thread(self._database.run, state.of_person, holder.id)
         contents = Contents()
         live = 0

@@ -116,11 +116,6 @@ def record(connection: Connection, written: Iterable[Written]) -> None:
             connection.execute(text(_sql(name)), _arrays(rows))
 
 
-def forget(connection: Connection, person_id: str) -> None:
-    """Forget every document of one person: their database starts over."""
-    connection.execute(projected_document.delete().where(projected_document.c.person_id == person_id))
-
-
 def _arrays(rows: Sequence[Written]) -> dict[str, object]:
     return {
         "people": [row.person_id for row in rows],

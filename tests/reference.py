@@ -13,7 +13,7 @@ import typer
 from typer.main import get_command
 
 from passbook import cli, errors
-from passbook.scope import _NEEDS
+from passbook.scope import NEEDS
 from passbook.settings import DECLARATIONS
 from projections import documents
 from projections.documents.base import Part
@@ -43,7 +43,7 @@ def _documents() -> str:
     parts: dict[str, type[msgspec.Struct]] = {}
     sections = []
     for kind in documents.TYPES:
-        needs = " and ".join(f"`{one}`" for one in sorted(_NEEDS.get(_tag(kind), ())))
+        needs = " and ".join(f"`{one}`" for one in sorted(NEEDS.get(_tag(kind), ())))
         permission = f"\nNeeds the permission {needs}.\n" if needs else ""
         sections.append(f"## `{_tag(kind)}`\n\n{_prose(kind)}\n{permission}\n{_table(kind, parts)}")
     done: set[str] = set()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
+from auth_service import people
 from passbook.couch import CouchClient
+from passbook.progress import Silent
+from passbook.servicedb import tables
 from tests.support.stage import Stage
 
 FORGED = "99999-ffffffffffffffffffffffffffffffff"
@@ -142,6 +147,51 @@ async def test_the_worker_rebuilds_a_lost_database_that_it_runs_into(stage: Stag
     assert (await stage.verify()).ok
 
 
+async def test_a_person_erased_during_a_pass_does_not_come_back(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Erased between reading and writing: the pass must not take the database for lost and rebuild it."""
+    stage.add("customer", [stage.institution.customer])
+    name = stage.database_of("customer")
+    async with stage.worker() as one:
+        send = one.couch.bulk
+
+        async def erased_first(*arguments: Any, **options: Any) -> Any:
+            monkeypatch.setattr(one.couch, "bulk", send)
+            with stage.database.begin() as connection:
+                people.begin_deletion(connection, "customer")
+            await one.couch.delete_database(name)
+            return await send(*arguments, **options)
+
+        monkeypatch.setattr(one.couch, "bulk", erased_first)
+        await one.run_pass(Silent())
+        assert not await one.couch.database_exists(name)
+        await one.run_pass(Silent())
+        assert not await one.couch.database_exists(name)
+    with stage.database.begin() as connection:
+        assert people.everybody(connection) == []
+
+
+async def test_a_person_erased_while_the_database_is_made_has_none(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.add("customer", [stage.institution.customer])
+    name = stage.database_of("customer")
+    async with stage.worker() as one:
+        make = one.couch.create_database
+
+        async def erased_meanwhile(*arguments: Any) -> None:
+            monkeypatch.setattr(one.couch, "create_database", make)
+            with stage.database.begin() as connection:
+                people.begin_deletion(connection, "customer")
+            await one.couch.delete_database(name)
+            await make(*arguments)
+
+        monkeypatch.setattr(one.couch, "create_database", erased_meanwhile)
+        await one.run_pass(Silent())
+        assert not await one.couch.database_exists(name)
+
+
 async def test_the_history_of_a_rebuilt_document_is_the_one_devices_know(stage: Stage) -> None:
     client = stage.institution.customer
     stage.add("customer", [client])
@@ -163,11 +213,9 @@ async def test_the_history_of_a_rebuilt_document_is_the_one_devices_know(stage: 
 
 
 async def test_lost_projection_state_is_read_back_from_couchdb(stage: Stage) -> None:
-    from sync_worker import state
-
     _, revisions = await _prepared(stage)
     with stage.database.begin() as connection:
-        state.forget(connection, "person-customer")
+        connection.execute(tables.projected_document.delete())
     await stage.run()
     after = await stage.revisions("customer")
     assert {key: rev for key, rev in after.items() if key != "passbook"} == {
