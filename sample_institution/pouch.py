@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class PouchClient:
         self._reader = asyncio.create_task(self._read())
         self.events: list[dict[str, Any]] = []
         self.over = False
+        self._asked = 0
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -52,10 +53,21 @@ class PouchClient:
             await client.kill()
 
     async def wait(self, *names: str, after: int = 0, within: float = WITHIN) -> dict[str, Any]:
-        """The first event with one of these names, beginning at `events[after]`."""
+        """The first event with one of these names, beginning at `events[after]`; answers to commands aside."""
+        return await self._until(lambda event: event["event"] in names and "n" not in event, names, after, within)
 
+    async def ask(self, command: dict[str, Any], within: float = WITHIN) -> dict[str, Any]:
+        """Send a command that is answered; the answer, which may be an error."""
+        after = len(self.events)
+        number = self._asked = self._asked + 1
+        await self._send({**command, "n": number})
+        return await self._until(lambda event: event.get("n") == number, (command["cmd"],), after, within)
+
+    async def _until(
+        self, wanted: Callable[[dict[str, Any]], bool], names: tuple[str, ...], after: int, within: float
+    ) -> dict[str, Any]:
         def found() -> dict[str, Any] | None:
-            return next((event for event in self.events[after:] if event["event"] in names), None)
+            return next((event for event in self.events[after:] if wanted(event)), None)
 
         try:
             async with asyncio.timeout(within), self._arrived:
@@ -67,15 +79,15 @@ class PouchClient:
             raise AssertionError(f"PouchDB ended without {names}: {self.events[after:]}")
         return event
 
-    async def ask(self, command: dict[str, Any], *names: str, within: float = WITHIN) -> dict[str, Any]:
-        """Send a command and wait for one of these events, or an error, that follows it."""
+    async def _done(self, command: str, within: float) -> dict[str, Any]:
+        """Start a replication and wait for its end."""
         after = len(self.events)
-        await self._send(command)
-        return await self.wait(*names, "error", after=after, within=within)
+        await self._send({"cmd": command})
+        return await self.wait("complete", "error", after=after, within=within)
 
     async def replicate(self, within: float = WITHIN) -> dict[str, Any]:
         """Replicate once: the `complete` event, or the `error` event."""
-        return await self.ask({"cmd": "replicate"}, "complete", within=within)
+        return await self._done("replicate", within)
 
     async def live(self) -> None:
         """Replicate from now on, for ever."""
@@ -83,7 +95,7 @@ class PouchClient:
 
     async def sync(self, within: float = WITHIN) -> dict[str, Any]:
         """Both ways, once."""
-        return await self.ask({"cmd": "sync"}, "complete", within=within)
+        return await self._done("sync", within)
 
     async def docs(self, startkey: str | None = None, endkey: str | None = None) -> list[dict[str, Any]]:
         """The local documents, whole."""
@@ -92,17 +104,17 @@ class PouchClient:
             command["startkey"] = startkey
         if endkey is not None:
             command["endkey"] = endkey
-        documents: list[dict[str, Any]] = (await self.ask(command, "docs"))["docs"]
+        documents: list[dict[str, Any]] = (await self.ask(command))["docs"]
         return documents
 
     async def get(self, document_id: str) -> dict[str, Any] | None:
         """One local document, attachments inline; None if it is not there."""
-        event = await self.ask({"cmd": "get", "id": document_id}, "doc")
+        event = await self.ask({"cmd": "get", "id": document_id})
         return event.get("doc")
 
     async def put(self, document: dict[str, Any]) -> dict[str, Any]:
         """Write into the local store."""
-        return await self.ask({"cmd": "put", "doc": document}, "written")
+        return await self.ask({"cmd": "put", "doc": document})
 
     async def until_document(self, document_id: str, within: float = WITHIN, **fields: Any) -> dict[str, Any]:
         """Wait until the local document has these fields."""
@@ -117,7 +129,7 @@ class PouchClient:
 
     async def stop(self) -> None:
         """End in order, so that the store is closed."""
-        await self.ask({"cmd": "stop"}, "stopped")
+        await self.ask({"cmd": "stop"})
         await self._process.wait()
 
     async def kill(self) -> None:

@@ -11,6 +11,9 @@
 //
 // Every further line of standard input is a command:
 //
+// What answers a command that carries a number (`"n"`) carries it too, so that nobody takes an event of a
+// replication for an answer.
+//
 //   {"cmd":"replicate"} once   {"cmd":"live"}   {"cmd":"cancel"} ends the live replication
 //   {"cmd":"sync"} both ways, once   {"cmd":"put","doc":{…}} into the local store
 //   {"cmd":"docs","startkey":…,"endkey":…,"conflicts":true}   {"cmd":"get","id":…}   {"cmd":"info"}   {"cmd":"stop"}
@@ -63,36 +66,41 @@ function main(options) {
   const live = () => {
     running = watch(local.replicate.from(remote, { ...settings, live: true, retry: true }));
   };
+  const answer = ({ n }, event, fields) => say(event, n === undefined ? fields : { ...fields, n });
   const commands = {
     replicate: () => watch(local.replicate.from(remote, settings)),
     sync: () => watch(PouchDB.sync(local, remote, settings)),
     live,
     cancel: () => running?.cancel(),
-    put: async ({ doc }) => say('written', await local.put(doc)),
-    docs: async ({ startkey, endkey, conflicts }) => {
+    put: async (command) => answer(command, 'written', await local.put(command.doc)),
+    docs: async (command) => {
+      const { startkey, endkey, conflicts } = command;
       const range = { include_docs: true, conflicts: Boolean(conflicts), attachments: Boolean(options.dump) };
       if (startkey !== undefined) range.startkey = startkey;
       if (endkey !== undefined) range.endkey = endkey;
-      say('docs', { docs: (await local.allDocs(range)).rows.map((row) => row.doc) });
+      answer(command, 'docs', { docs: (await local.allDocs(range)).rows.map((row) => row.doc) });
     },
-    get: async ({ id }) => say('doc', { doc: await local.get(id, { attachments: true, conflicts: true }) }),
-    info: async () => say('info', await local.info()),
-    stop: async () => {
+    get: async (command) => answer(command, 'doc', {
+      doc: await local.get(command.id, { attachments: true, conflicts: true }),
+    }),
+    info: async (command) => answer(command, 'info', await local.info()),
+    stop: async (command) => {
       running?.cancel();
       await local.close();
-      say('stopped');
+      answer(command, 'stopped');
       process.exit(0);
     },
   };
   const lines = createInterface({ input: process.stdin });
   lines.on('line', async (line) => {
     if (!line.trim()) return;
+    let command = {};
     try {
-      const command = JSON.parse(line);
+      command = JSON.parse(line);
       if (!commands[command.cmd]) throw new Error(`no such command: ${command.cmd}`);
       await commands[command.cmd](command);
     } catch (error) {
-      say('error', problem(error));
+      answer(command, 'error', problem(error));
     }
   });
   lines.on('close', () => process.exit(0)); // never outlives whoever started it

@@ -34,7 +34,12 @@ def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield address.url
 
 
-@pytest.fixture(params=["embedded", pytest.param("real", marks=() if REAL else pytest.mark.skip)])
+@pytest.fixture(
+    params=[
+        "embedded",
+        pytest.param("real", marks=() if REAL else pytest.mark.skip(reason="needs PASSBOOK_TEST_COUCHDB_URL")),
+    ]
+)
 async def couch(request: pytest.FixtureRequest, embedded_url: str) -> AsyncIterator[Couch]:
     async with aiohttp.ClientSession() as session:
         made = Couch(session, embedded_url if request.param == "embedded" else REAL)

@@ -47,7 +47,13 @@ def service_url(embedded_settings: Settings) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session", params=["embedded", pytest.param("real", marks=() if REAL else pytest.mark.skip)])
+@pytest.fixture(
+    scope="session",
+    params=[
+        "embedded",
+        pytest.param("real", marks=() if REAL else pytest.mark.skip(reason="needs PASSBOOK_TEST_COUCHDB_URL")),
+    ],
+)
 def couch_url(request: pytest.FixtureRequest, embedded_settings: Settings) -> Iterator[str]:
     if request.param == "real":
         yield REAL

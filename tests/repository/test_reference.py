@@ -27,3 +27,16 @@ def test_links_between_the_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
+
+
+def test_the_proofs_that_the_threats_page_names_exist() -> None:
+    import re
+
+    page = (ROOT / "docs" / "threats.md").read_text()
+    code = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    named = re.findall(r"`(test_\w+)`", page)
+    assert len(named) > 10
+    for name in named:
+        assert f"def {name}(" in code, name
+    for path in re.findall(r"`(tests/[\w/]+(?:\.py)?)`", page):
+        assert (ROOT / path).exists(), path
