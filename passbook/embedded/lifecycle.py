@@ -164,22 +164,38 @@ class Service:
                 leaving.wait(1.0)
 
     def _leave(self, users: Lock) -> None:
-        with Lock(self.directory / "gate.lock") as gate:
-            gate.exclusive()
-            # Succeeds for the last one only; flock gives up the shared lock either way.
-            last = users.exclusive(wait=False)
-            users.release()
-            if last and self._ensure is not None and not self._kept() and self._alive():
-                self._start_keeper()  # killed a moment ago, and nobody else would stop the server
+        """Be a user no longer; the last one waits until the server is gone.
+
+        The keeper stops it. One that was killed a moment ago still looks alive until the kernel has buried it, so
+        what is left of the server is looked at again when the keeper is gone.
+        """
         end = time.monotonic() + LEAVE_WITHIN
+        while time.monotonic() < end:
+            with Lock(self.directory / "gate.lock") as gate:
+                gate.exclusive()
+                # Succeeds for the last one only; flock gives up the shared lock either way.
+                last = users.exclusive(wait=False)
+                users.release()
+                if not last:
+                    return
+                if not self._kept():
+                    if self._ensure is None or not self._alive():
+                        return
+                    self._start_keeper()  # nobody else would stop the server
+            if not self._keeper_gone(users, end):
+                return
+
+    def _keeper_gone(self, users: Lock, end: float) -> bool:
+        """Wait for the keeper to end. False if somebody else came to stay, and the server with them."""
         taken = 0
-        while last and self._kept() and time.monotonic() < end:
-            # Somebody who holds it for longer than a moment has come to stay, and the server with them.
+        while self._kept():
+            # A lock that is held for a moment is the keeper's own look.
             taken = 0 if users.exclusive(wait=False) else taken + 1
             users.release()
-            if taken > 3:
-                return
+            if taken > 3 or time.monotonic() > end:
+                return False
             time.sleep(0.02)
+        return True
 
 
 def last_lines(path: Path) -> str:
