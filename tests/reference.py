@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import typing
 from collections.abc import Iterator
@@ -31,8 +32,20 @@ def pages() -> dict[Path, str]:
         docs / "commands.md": _commands(),
     }
     for kind in documents.TYPES:
-        made[docs / "schemas" / f"{_tag(kind)}.json"] = json.dumps(msgspec.json.schema(kind), indent=2) + "\n"
+        made[docs / "schemas" / f"{_tag(kind)}.json"] = (
+            json.dumps(_dedented(msgspec.json.schema(kind)), indent=2) + "\n"
+        )
     return made
+
+
+def _dedented(schema: Any) -> Any:
+    """The schema with its descriptions dedented, which Python 3.13 does to docstrings by itself."""
+    if isinstance(schema, dict):
+        return {
+            key: inspect.cleandoc(value) if key == "description" and isinstance(value, str) else _dedented(value)
+            for key, value in schema.items()
+        }
+    return [_dedented(one) for one in schema] if isinstance(schema, list) else schema
 
 
 def _tag(kind: type[msgspec.Struct]) -> str:
