@@ -16,9 +16,9 @@ def new_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
-def secret_digest(secret: str) -> bytes:
+def secret_digest(secret: str | bytes) -> bytes:
     """How a replication secret is kept. Plain SHA-256: a slow hash guards guessable passwords, not 256 bits."""
-    return hashlib.sha256(secret.encode()).digest()
+    return hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).digest()
 
 
 def principal(person_id: str) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from passbook.credentials import secret_digest
 from passbook.database import database_url
 from passbook.servicedb.tables import device, person
 from sync_gateway.answers import unauthorized, unavailable
@@ -86,8 +86,7 @@ class DatabaseCredentials:
     async def principal(self, authorization: list[str]) -> Principal:
         name, secret = _basic(authorization)
         found = await self._find(name)
-        digest = hashlib.sha256(secret).digest()
-        same = hmac.compare_digest(digest, bytes(found.secret_digest) if found else NOBODY)
+        same = hmac.compare_digest(secret_digest(secret), bytes(found.secret_digest) if found else NOBODY)
         if not found or not same:
             raise unauthorized("unknown")
         if found.revoked or found.state not in ("active", "suspended"):
