@@ -2,7 +2,7 @@
 
 Devices that hold the old database find the same documents with the same revisions: nothing to fetch, no conflict.
 A document that changed in the ledger meanwhile comes back as a child of its recorded revision; what had been
-taken away comes back as the tombstone it was.
+taken away comes back as the tombstone it was. Of a client that cannot be read nothing is written.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from passbook.couch import CouchClient, DatabaseMissing
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.settings import Settings
 from projections.context import Context
-from sync_worker import manifests, provision, state
+from sync_worker import provision, state
+from sync_worker.expecting import Expected, expected
 from sync_worker.ledger.reader import LedgerReader
-from sync_worker.manifests import Contents
-from sync_worker.projecting import BatchProjection
-from sync_worker.reading import batches
 from sync_worker.scopes import Holder
 from sync_worker.state import MANIFEST
 from sync_worker.writer import Change, Writer
@@ -55,38 +53,29 @@ class Rebuilder:
             return 0
 
     async def _fill(self, holder: Holder, context: Context) -> int:
-        known = await asyncio.to_thread(self._database.run, state.of_person, holder.id)
-        contents = Contents()
-        live = 0
-        seen = {MANIFEST}
-        async for ids, batch in batches(
-            self._reader,
-            sorted(holder.scope.clients),
-            size=self._settings.ledger_batch,
-            per_second=self._settings.ledger_clients_per_second,
-        ):
-            projection = BatchProjection(batch, context)
-            changes = []
-            for client_id in ids:
-                documents = projection.documents(client_id, holder.scope)
-                name = projection.name(client_id)
-                if name is not None and projection.usable(client_id):
-                    contents.names[client_id] = name
-                changes += [
-                    Change(document.id, client_id, document, known.get(document.id)) for document in documents
-                ]
-                contents.counts.update(document.type for document in documents)
-            seen.update(change.id for change in changes)
-            live += len(changes)
-            await self._restore(holder, changes, projection.as_of)
-        gone = [Change(key, copy.client_id, None, copy) for key, copy in known.items() if key not in seen]
-        if gone:
-            await self._restore(holder, gone, max(copy.as_of for copy in known.values()))
-        changed = await asyncio.to_thread(self._database.run, state.last_changes, [holder.id])
-        as_of = changed.get(holder.id, await asyncio.to_thread(self._reader.now))
-        manifest = manifests.build(holder, contents, as_of)
-        await self._restore(holder, [Change(MANIFEST, None, manifest, known.get(MANIFEST))], as_of)
-        return live + 1
+        should = await self._expected(holder, context)
+        live = [
+            Change(document.id, document.client_id, document, should.known.get(document.id))
+            for document in should.documents.values()
+            if document.id != MANIFEST
+        ]
+        gone = [
+            Change(key, copy.client_id, None, copy)
+            for key, copy in should.known.items()
+            if key not in should.documents and not should.untold(key, copy)
+        ]
+        await self._restore(holder, gone + live, should.as_of)
+        # Once more, since the manifest names the last change, which may just have moved.
+        should = await self._expected(holder, context)
+        manifest = should.documents.get(MANIFEST)
+        if manifest is None:
+            return len(live)
+        last = Change(MANIFEST, None, manifest, should.known.get(MANIFEST))
+        await self._restore(holder, [last], should.as_of)
+        return len(live) + 1
+
+    async def _expected(self, holder: Holder, context: Context) -> Expected:
+        return await expected(self._settings, self._reader, self._database, holder, context)
 
     async def _restore(self, holder: Holder, changes: list[Change], as_of: datetime) -> None:
         written = await self._writer.restore(holder.database, holder.id, changes, as_of)

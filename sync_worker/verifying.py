@@ -23,15 +23,13 @@ from passbook.settings import Settings
 from projections import canonical
 from projections.context import Context
 from projections.project import PICTURE_ATTACHMENT, Projected
-from sync_worker import manifests, scopes, state
+from sync_worker import scopes, state
+from sync_worker.expecting import Expected, expected
 from sync_worker.ledger.reader import LedgerReader
-from sync_worker.manifests import Contents
 from sync_worker.passlock import pass_lock
-from sync_worker.projecting import BatchProjection
-from sync_worker.reading import batches
 from sync_worker.rebuild import Rebuilder
 from sync_worker.scopes import Holder
-from sync_worker.state import MANIFEST, Copies, Known
+from sync_worker.state import MANIFEST, Known
 from sync_worker.writer import Change, Writer
 
 _PAGE = 500
@@ -65,16 +63,6 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
         return asdict(self)
-
-
-@dataclass
-class _Expected:
-    """What one person's database should hold."""
-
-    documents: dict[str, Projected]
-    failed: dict[int, str]
-    known: Copies
-    as_of: datetime
 
 
 class Verifier:
@@ -122,18 +110,18 @@ class Verifier:
         if not await self._couch.database_exists(holder.database):
             return [self._finding(holder, "database_missing", "", "CouchDB does not have it")], 0
         findings = await self._check_security(holder)
-        expected = await self._expected(holder, context)
+        should = await self._expected(holder, context)
         findings += [
             self._finding(holder, "unreadable", f"client:{client_id}", detail)
-            for client_id, detail in expected.failed.items()
+            for client_id, detail in should.failed.items()
         ]
         present = set()
         async for leaf in self._stored(holder.database):
             present.add(leaf.id)
-            findings += await self._compare(holder, leaf, expected)
-        for document_id in expected.documents.keys() - present:
+            findings += await self._compare(holder, leaf, should)
+        for document_id in should.documents.keys() - present:
             findings.append(self._finding(holder, "missing", document_id, "not in the database"))
-        return sorted(findings, key=lambda one: one.document), len(present | expected.documents.keys())
+        return sorted(findings, key=lambda one: one.document), len(present | should.documents.keys())
 
     async def _check_security(self, holder: Holder) -> list[Finding]:
         members = (await self._couch.security(holder.database)).get("members", {})
@@ -141,42 +129,14 @@ class Verifier:
             return []
         return [self._finding(holder, "security", "_security", "lets in others than this person")]
 
-    async def _expected(self, holder: Holder, context: Context) -> _Expected:
-        known = await asyncio.to_thread(self._database.run, state.of_person, holder.id)
-        expected = _Expected({}, {}, known, await asyncio.to_thread(self._reader.now))
-        contents = Contents()
-        async for ids, batch in batches(
-            self._reader,
-            sorted(holder.scope.clients),
-            size=self._settings.ledger_batch,
-            per_second=self._settings.ledger_clients_per_second,
-        ):
-            projection = BatchProjection(batch, context)
-            for client_id in ids:
-                documents = projection.documents(client_id, holder.scope)
-                if not projection.usable(client_id):
-                    expected.failed[client_id] = projection.failures[client_id].detail
-                    continue
-                expected.documents |= {document.id: document for document in documents}
-                contents.counts.update(document.type for document in documents)
-                name = projection.name(client_id)
-                if name is not None:
-                    contents.names[client_id] = name
-            expected.as_of = min(expected.as_of, projection.as_of)
-        changed = await asyncio.to_thread(self._database.run, state.last_changes, [holder.id])
-        manifest = known.get(MANIFEST)
-        if not expected.failed:
-            as_of = changed.get(holder.id) or (manifest.as_of if manifest else expected.as_of)
-            expected.documents[MANIFEST] = manifests.build(holder, contents, as_of)
-        return expected
+    async def _expected(self, holder: Holder, context: Context) -> Expected:
+        return await expected(self._settings, self._reader, self._database, holder, context)
 
-    async def _compare(self, holder: Holder, leaf: Leaf, expected: _Expected) -> list[Finding]:
-        wanted = expected.documents.get(leaf.id)
-        known = expected.known.get(leaf.id)
+    async def _compare(self, holder: Holder, leaf: Leaf, should: Expected) -> list[Finding]:
+        wanted = should.documents.get(leaf.id)
+        known = should.known.get(leaf.id)
         if wanted is None:
-            if known is not None and (
-                known.client_id in expected.failed or (expected.failed and leaf.id == MANIFEST)
-            ):
+            if known is not None and should.untold(leaf.id, known):
                 return []
             kind = "behind" if known and not known.deleted and _is_ours(leaf, known) else "foreign"
             return [self._finding(holder, kind, leaf.id, "should not be in the database")]
@@ -207,12 +167,12 @@ class Verifier:
             return
         if any(finding.kind == "security" for finding in findings):
             await self._couch.create_database(holder.database, [principal(holder.id)])
-        expected = await self._expected(holder, context)
+        should = await self._expected(holder, context)
         lost: list[Change] = []
         wrong: list[Change] = []
         for document_id in sorted({finding.document for finding in findings}):
-            wanted = expected.documents.get(document_id)
-            known = expected.known.get(document_id)
+            wanted = should.documents.get(document_id)
+            known = should.known.get(document_id)
             kinds = {finding.kind for finding in findings if finding.document == document_id}
             if kinds & {"unreadable", "security"}:
                 continue
@@ -225,16 +185,16 @@ class Verifier:
             cleared = await self._cleared(holder, change, leaf)
             if cleared:
                 wrong.append(cleared)
-        written = await self._writer.restore(holder.database, holder.id, lost, expected.as_of)
-        written += await self._writer.write(holder.database, holder.id, wrong, expected.as_of)
+        written = await self._writer.restore(holder.database, holder.id, lost, should.as_of)
+        written += await self._writer.write(holder.database, holder.id, wrong, should.as_of)
         self._database.run(state.record, written)
         # The manifest names the last change, which may just have moved.
-        expected = await self._expected(holder, context)
-        manifest = expected.documents.get(MANIFEST)
-        known = expected.known.get(MANIFEST)
+        should = await self._expected(holder, context)
+        manifest = should.documents.get(MANIFEST)
+        known = should.known.get(MANIFEST)
         if manifest and (known is None or known.digest != manifest.digest):
             change = Change(MANIFEST, None, manifest, known)
-            written = await self._writer.write(holder.database, holder.id, [change], expected.as_of)
+            written = await self._writer.write(holder.database, holder.id, [change], should.as_of)
             self._database.run(state.record, written)
         await self._couch.compact(holder.database)
 

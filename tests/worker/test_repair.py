@@ -233,3 +233,22 @@ async def test_a_half_written_database_is_completed(stage: Stage) -> None:
         await couch.bulk(stage.database_of("customer"), [_document(**body)])
     await stage.run()
     assert (await stage.verify()).ok
+
+
+async def test_rebuilding_takes_nothing_of_an_unreadable_client_from_the_devices(stage: Stage) -> None:
+    well, ill = stage.institution.agent_clients[:2]
+    stage.add("agent", [well, ill])
+    await stage.run()
+    before = await stage.revisions("agent")
+    theirs = {key for key, one in (await stage.copies("agent")).items() if one.get("client_id") == ill}
+    digits = stage.ask("SELECT currency_digits FROM m_loan WHERE client_id = :id LIMIT 1", id=ill)
+    stage.change("UPDATE m_loan SET currency_digits = 77 WHERE client_id = :id", id=ill)
+    async with stage.couch() as couch:
+        await couch.delete_database(stage.database_of("agent"))
+        await stage.verify(repair=True)
+        leaves = await couch.leaves(stage.database_of("agent"), sorted(theirs))
+        assert not any(leaf.deleted for leaf in leaves.values()), "a tombstone would empty the devices"
+    stage.change("UPDATE m_loan SET currency_digits = :digits WHERE client_id = :id", digits=digits, id=ill)
+    assert (await stage.verify(repair=True)).ok
+    after = await stage.revisions("agent")
+    assert {key: after[key] for key in theirs} == {key: before[key] for key in theirs}

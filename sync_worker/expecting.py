@@ -1,0 +1,67 @@
+"""What one person's database should hold, as the ledger stands now: for those who check it and who rebuild it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+
+from passbook.servicedb.engine import ServiceDatabase
+from passbook.settings import Settings
+from projections.context import Context
+from projections.project import Projected
+from sync_worker import manifests, state
+from sync_worker.ledger.reader import LedgerReader
+from sync_worker.manifests import Contents
+from sync_worker.projecting import BatchProjection
+from sync_worker.reading import batches
+from sync_worker.scopes import Holder
+from sync_worker.state import MANIFEST, Copies, Known
+
+
+@dataclass
+class Expected:
+    """`documents` by id, the manifest among them unless a client failed: then nobody can say what it should be."""
+
+    documents: dict[str, Projected]
+    #: Clients that cannot be read or projected, and why. What devices hold of them must stay as it is.
+    failed: dict[int, str]
+    known: Copies
+    as_of: datetime
+
+    def untold(self, document_id: str, copy: Known) -> bool:
+        """Whether nothing can be said about a recorded document, because its client failed."""
+        return copy.client_id in self.failed or (bool(self.failed) and document_id == MANIFEST)
+
+
+async def expected(
+    settings: Settings, reader: LedgerReader, database: ServiceDatabase, holder: Holder, context: Context
+) -> Expected:
+    """Read all of one person's clients, and what is on record of their documents."""
+    known = await asyncio.to_thread(database.run, state.of_person, holder.id)
+    found = Expected({}, {}, known, await asyncio.to_thread(reader.now))
+    contents = Contents()
+    async for ids, batch in batches(
+        reader,
+        sorted(holder.scope.clients),
+        size=settings.ledger_batch,
+        per_second=settings.ledger_clients_per_second,
+    ):
+        projection = BatchProjection(batch, context)
+        for client_id in ids:
+            documents = projection.documents(client_id, holder.scope)
+            if not projection.usable(client_id):
+                found.failed[client_id] = projection.failures[client_id].detail
+                continue
+            found.documents |= {document.id: document for document in documents}
+            contents.counts.update(document.type for document in documents)
+            name = projection.name(client_id)
+            if name is not None:
+                contents.names[client_id] = name
+        found.as_of = min(found.as_of, projection.as_of)
+    if not found.failed:
+        changed = await asyncio.to_thread(database.run, state.last_changes, [holder.id])
+        manifest = known.get(MANIFEST)
+        as_of = changed.get(holder.id) or (manifest.as_of if manifest else found.as_of)
+        found.documents[MANIFEST] = manifests.build(holder, contents, as_of)
+    return found
