@@ -14,6 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, text
 
+from passbook.audit.chain import PENDING, Pending
 from passbook.database import database_url, speaking_to
 from passbook.errors import Refused
 
@@ -36,12 +37,17 @@ class ServiceDatabase:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """A transaction, committed at the end. Raises `Unavailable` or `Refused` when it cannot be reached."""
+        """A transaction, committed at the end, with what was recorded in it for the audit log.
+
+        Raises `Unavailable` or `Refused` when the database cannot be reached.
+        """
         with (
             speaking_to("service database", self.url, "PASSBOOK_SERVICE_DB_URL"),
             self.engine.begin() as connection,
         ):
+            pending = connection.info[PENDING] = Pending()
             yield connection
+            pending.flush(connection)
 
     def run(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`function(connection, …)` in a transaction of its own: what a thread is given to do."""

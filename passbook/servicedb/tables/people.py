@@ -1,4 +1,4 @@
-"""Tables of the service database (PostgreSQL). Migrations create them; a test holds the two equal.
+"""People, the clients they may see, their devices, and changes of what they may see.
 
 Personal data lives in `person` alone; everything else refers to it by an opaque id.
 """
@@ -14,26 +14,16 @@ from sqlalchemy import (
     Date,
     DateTime,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     Table,
     Text,
     text,
 )
 
-metadata = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_name)s",
-    }
-)
-
-_NOW = text("now()")
+from passbook.servicedb.tables.base import instant, metadata
 
 #: Somebody who logs in. `database_name` is the person's CouchDB database: 128 random bits, told to nobody.
 person = Table(
@@ -57,11 +47,14 @@ person = Table(
     Column("database_name", Text, nullable=False, unique=True),
     Column("generation", Integer, nullable=False, server_default=text("1")),
     #: Set once the database exists with its `_security`; null means the worker has yet to make it.
-    Column("database_ready_at", DateTime(timezone=True)),
+    instant("database_ready_at"),
     #: Set with the first tombstone: old bodies are still there until the database is compacted.
     Column("compaction_due", Boolean, nullable=False, server_default=text("false")),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
-    Column("changed_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    #: Goes up with every change an administrator makes: who changes a person says which version they saw.
+    Column("version", Integer, nullable=False, server_default=text("1")),
+    instant("password_changed_at"),
+    instant("created_at", required=True),
+    instant("changed_at", required=True),
     #: `Amina` and `amina` are the same person to whoever answers the phone.
     Index("uq_person_username", text("lower(username)"), unique=True),
 )
@@ -72,7 +65,7 @@ person_client = Table(
     metadata,
     Column("person_id", Text, ForeignKey("person.id", ondelete="CASCADE"), primary_key=True),
     Column("client_id", BigInteger, primary_key=True),
-    Column("linked_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    instant("linked_at", required=True),
     Index("ix_person_client_client_id", "client_id"),
 )
 
@@ -83,40 +76,40 @@ device = Table(
     Column("id", Text, primary_key=True),
     Column("person_id", Text, ForeignKey("person.id", ondelete="CASCADE"), nullable=False),
     Column("name", Text, nullable=False, server_default=""),
+    Column("platform", Text, nullable=False, server_default=""),
     #: SHA-256 of the 256-bit random secret; a slow hash adds nothing to a secret nobody can guess.
     Column("secret_digest", LargeBinary, nullable=False),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
+    instant("created_at", required=True),
     Column("expires_at", DateTime(timezone=True), nullable=False),
-    Column("revoked_at", DateTime(timezone=True)),
+    instant("revoked_at"),
+    #: About when it last synchronised; the gateway writes it rarely.
+    instant("last_synchronised_at"),
+    #: SHA-256 of the key that came with the request, and the secret sealed under that key for a while, so that
+    #: a repeated request gets the same answer. Without the key, which is not kept, the seal cannot be opened.
+    Column("idempotency_digest", LargeBinary),
+    Column("sealed_secret", LargeBinary),
     Index("ix_device_person_id", "person_id"),
+    Index("uq_device_person_id_idempotency_digest", "person_id", "idempotency_digest", unique=True),
 )
 
-#: What the worker wrote last: digest of the canonical body, winning revision, and the revisions before it.
-projected_document = Table(
-    "projected_document",
+#: A change of what a person may see: pending until the worker has carried it out, then with what it did.
+scope_change = Table(
+    "scope_change",
     metadata,
-    Column("person_id", Text, ForeignKey("person.id", ondelete="CASCADE"), primary_key=True),
-    Column("document_id", Text, primary_key=True),
-    #: The ledger's client the document belongs to; null for the manifest.
-    Column("client_id", BigInteger),
-    Column("digest", LargeBinary, nullable=False),
-    Column("revision", Text, nullable=False),
-    #: Hashes of the revisions before this one, newest first, at most 49 of them.
-    Column("ancestors", ARRAY(Text), nullable=False),
-    Column("deleted", Boolean, nullable=False, server_default=text("false")),
-    #: Ledger snapshot from which the body was made: decides between two workers.
-    Column("as_of", DateTime(timezone=True), nullable=False),
-    Index("ix_projected_document_client_id", "client_id"),
-)
-
-#: A client that could not be projected, with its reason; the others go on without it.
-dead_letter = Table(
-    "dead_letter",
-    metadata,
-    Column("client_id", BigInteger, primary_key=True),
-    Column("code", Text, nullable=False),
-    Column("detail", Text, nullable=False),
-    Column("first_seen_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
-    Column("last_seen_at", DateTime(timezone=True), nullable=False, server_default=_NOW),
-    Column("attempts", Integer, nullable=False, server_default=text("1")),
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("person_id", Text, ForeignKey("person.id", ondelete="CASCADE"), nullable=False),
+    Column(
+        "what",
+        Text,
+        CheckConstraint("what IN ('created', 'clients', 'permissions')", name="what"),
+        nullable=False,
+    ),
+    instant("requested_at", required=True),
+    instant("done_at"),
+    Column("documents_added", Integer),
+    Column("documents_removed", Integer),
+    #: Clients that could not be read or projected when it was carried out; they follow when they can be.
+    Column("clients_failed", Integer),
+    Index("ix_scope_change_person_id", "person_id"),
+    Index("ix_scope_change_pending", "person_id", postgresql_where=text("done_at IS NULL")),
 )

@@ -1,0 +1,33 @@
+"""Tables of the service database (PostgreSQL). Migrations create them; a test holds the two equal."""
+
+from passbook.servicedb.tables.access import (
+    administrator,
+    familiar_place,
+    refresh_token,
+    session,
+    sign_in_counter,
+    signing_key,
+)
+from passbook.servicedb.tables.base import metadata
+from passbook.servicedb.tables.oversight import approval, audit_event, tenant
+from passbook.servicedb.tables.people import device, person, person_client, scope_change
+from passbook.servicedb.tables.projection import dead_letter, projected_document
+
+__all__ = [
+    "administrator",
+    "approval",
+    "audit_event",
+    "dead_letter",
+    "device",
+    "familiar_place",
+    "metadata",
+    "person",
+    "person_client",
+    "projected_document",
+    "refresh_token",
+    "scope_change",
+    "session",
+    "sign_in_counter",
+    "signing_key",
+    "tenant",
+]

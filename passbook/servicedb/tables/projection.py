@@ -1,0 +1,50 @@
+"""What the worker keeps: per document what it wrote, and the clients that could not be projected."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    text,
+)
+
+from passbook.servicedb.tables.base import instant, metadata
+
+#: What the worker wrote last: digest of the canonical body, winning revision, and the revisions before it.
+projected_document = Table(
+    "projected_document",
+    metadata,
+    Column("person_id", Text, ForeignKey("person.id", ondelete="CASCADE"), primary_key=True),
+    Column("document_id", Text, primary_key=True),
+    #: The ledger's client the document belongs to; null for the manifest.
+    Column("client_id", BigInteger),
+    Column("digest", LargeBinary, nullable=False),
+    Column("revision", Text, nullable=False),
+    #: Hashes of the revisions before this one, newest first, at most 49 of them.
+    Column("ancestors", ARRAY(Text), nullable=False),
+    Column("deleted", Boolean, nullable=False, server_default=text("false")),
+    #: Ledger snapshot from which the body was made: decides between two workers.
+    Column("as_of", DateTime(timezone=True), nullable=False),
+    Index("ix_projected_document_client_id", "client_id"),
+)
+
+#: A client that could not be projected, with its reason; the others go on without it.
+dead_letter = Table(
+    "dead_letter",
+    metadata,
+    Column("client_id", BigInteger, primary_key=True),
+    Column("code", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    instant("first_seen_at", required=True),
+    instant("last_seen_at", required=True),
+    Column("attempts", Integer, nullable=False, server_default=text("1")),
+)
