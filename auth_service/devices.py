@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,9 +10,18 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from auth_service import people
+from auth_service.sealing import seal, unseal
+from passbook.audit.chain import Actor, record
+from passbook.audit.events import DeviceRegistered, DeviceRevoked
 from passbook.credentials import new_id, new_secret, secret_digest
-from passbook.errors import Refused
+from passbook.errors import Conflict, NotFound, Refused
+from passbook.lookup import person_id_of
 from passbook.servicedb.tables import device, person
+
+#: How long a repeated request gets the same credential again; afterwards the seal is thrown away.
+REPEATABLE = timedelta(hours=24)
+_SHORTEST_KEY, _LONGEST_KEY = 16, 200
+_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -31,85 +41,236 @@ class Credential:
 
 @dataclass(frozen=True)
 class Device:
-    """A device as administrators see it."""
+    """A device as its person and administrators see it."""
 
     device: str
     person: str
     username: str
     name: str
+    platform: str
+    #: `active`, `expired` or `revoked`.
     state: str
     created_at: datetime
+    last_synchronised_at: datetime | None
     expires_at: datetime
+    revoked_at: datetime | None
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
         return asdict(self)
 
 
-def add(
-    connection: Connection, person_name: str, *, name: str = "", public_url: str, days: int, most: int
-) -> Credential:
-    """Register a device of a person; it may synchronise for `days`.
+@dataclass(frozen=True)
+class Terms:
+    """What the institution has settled about devices."""
 
-    Raises `Refused` for somebody unknown or suspended, and when the person has `most` active devices already.
+    public_url: str
+    days: int
+    most: int
+
+
+def add(
+    connection: Connection,
+    by: Actor,
+    person_name: str,
+    *,
+    terms: Terms,
+    name: str = "",
+    platform: str = "",
+    idempotency_key: str | None = None,
+) -> Credential:
+    """Register a device of a person.
+
+    With an `idempotency_key` a repeated request gets the very same answer for a day, and no second device. The key
+    must be as hard to guess as a secret (an app sends a random UUID): the secret is kept sealed under it.
+    Raises `Refused` for somebody suspended, `NotFound` for somebody unknown, `Conflict` when the person has too
+    many active devices or the key's answer is no longer there.
     """
-    owner = people.show(connection, person_name)
-    # Two registrations at once must not both see a free place.
-    connection.execute(select(person.c.id).where(person.c.id == owner.person).with_for_update())
+    name, platform = _text("name", name), _text("platform", platform)
+    if idempotency_key is not None and not _SHORTEST_KEY <= len(idempotency_key) <= _LONGEST_KEY:
+        raise Refused(
+            f"An idempotency key has {_SHORTEST_KEY} to {_LONGEST_KEY} characters: a random UUID does.",
+            code="bad_idempotency_key",
+        )
+    # Locked: two registrations at once must not both see a free place, nor the same key twice.
+    owner = people.locked(connection, person_name)
     if owner.state != "active":
         raise Refused(
-            f"{owner.username!r} is {owner.state}.", remedy="`passbook person restore` lets them in again."
+            f"{owner.username!r} is {owner.state}.",
+            remedy="`passbook person restore` lets them in again.",
+            code="suspended",
         )
-    if people.show(connection, owner.person).devices >= most:
-        raise Refused(
-            f"{owner.username!r} has {most} active devices already.",
+    digest = secret_digest(f"idempotency {idempotency_key}") if idempotency_key is not None else None
+    if digest is not None and idempotency_key is not None:
+        before = _registered_before(connection, owner.person, digest, idempotency_key, terms)
+        if before is not None:
+            return before
+    if owner.devices >= terms.most:
+        raise Conflict(
+            f"{owner.username!r} has {owner.devices} active devices already.",
             remedy="Revoke one with `passbook device revoke`, or raise PASSBOOK_DEVICES_PER_PERSON.",
+            code="too_many_devices",
         )
-    secret = new_secret()
-    row = connection.execute(
+    device_id, secret = new_id("device"), new_secret()
+    sealed = seal(idempotency_key, secret.encode(), device_id) if idempotency_key is not None else None
+    expires_at = connection.execute(
         insert(device)
         .values(
-            id=new_id("device"),
+            id=device_id,
             person_id=owner.person,
             name=name,
+            platform=platform,
             secret_digest=secret_digest(secret),
-            expires_at=func.now() + timedelta(days=days),
+            expires_at=func.now() + timedelta(days=terms.days),
+            idempotency_digest=digest,
+            sealed_secret=sealed,
         )
-        .returning(device.c.id, device.c.expires_at)
-    ).one()
-    return Credential(row.id, f"{public_url.rstrip('/')}/passbook", row.id, secret, row.expires_at)
+        .returning(device.c.expires_at)
+    ).scalar_one()
+    record(connection, by, DeviceRegistered(person=owner.person, device=device_id))
+    return _credential(device_id, secret, expires_at, terms)
 
 
-def everywhere(connection: Connection, person_name: str | None = None) -> list[Device]:
-    """All devices, or those of one person, newest first."""
+def of_person(connection: Connection, person_name: str) -> list[Device]:
+    """The devices of one person, newest first."""
+    return _devices(connection, device.c.person_id == person_id_of(connection, person_name))
+
+
+def everywhere(
+    connection: Connection, *, state: str | None = None, after: str | None = None, limit: int | None = None
+) -> list[Device]:
+    """Devices of everybody, newest first; `after` is the device that the page before ended with."""
+    conditions: list[Any] = []
+    alive = device.c.revoked_at.is_(None)
+    if state is not None:
+        wanted = {
+            "active": alive & (device.c.expires_at > func.now()),
+            "expired": alive & (device.c.expires_at <= func.now()),
+            "revoked": ~alive,
+        }
+        if state not in wanted:
+            raise Refused(f"{state!r} is no state of a device.", remedy=f"It is one of: {', '.join(wanted)}.")
+        conditions.append(wanted[state])
+    if after is not None:
+        place = connection.execute(select(device.c.created_at).where(device.c.id == after)).scalar()
+        if place is None:
+            raise Refused("This cursor was not given by Passbook.", code="bad_cursor")
+        conditions.append((device.c.created_at < place) | ((device.c.created_at == place) & (device.c.id < after)))
+    return _devices(connection, *conditions, limit=limit)
+
+
+def show(connection: Connection, device_id: str) -> Device:
+    """One device. Raises `NotFound`."""
+    found = _devices(connection, device.c.id == device_id)
+    if not found:
+        raise _unknown(device_id)
+    return found[0]
+
+
+def revoke(
+    connection: Connection, by: Actor, device_id: str, *, person_id: str | None = None, reason: str = ""
+) -> Device:
+    """Refuse a device from its next request on; one revoked already stays so.
+
+    With `person_id` only a device of that person. Raises `NotFound`.
+    """
+    query = update(device).where(device.c.id == device_id)
+    if person_id is not None:
+        query = query.where(device.c.person_id == person_id)
+    owner = connection.execute(
+        query.where(device.c.revoked_at.is_(None))
+        .values(revoked_at=func.now(), sealed_secret=None)
+        .returning(device.c.person_id)
+    ).scalar()
+    now = show(connection, device_id)
+    if person_id is not None and now.person != person_id:
+        raise _unknown(device_id)
+    if owner is not None:
+        record(connection, by, DeviceRevoked(person=owner, device=device_id), reason=reason)
+    return now
+
+
+def revoke_many(connection: Connection, by: Actor, devices: Sequence[str], *, reason: str) -> int:
+    """Refuse these devices; how many were active. Raises `NotFound`, and changes nothing, if one does not exist."""
+    known = set(connection.execute(select(device.c.id).where(device.c.id.in_(devices))).scalars())
+    for device_id in devices:
+        if device_id not in known:
+            raise _unknown(device_id)
+    gone = connection.execute(
+        update(device)
+        .where(device.c.id.in_(devices), device.c.revoked_at.is_(None))
+        .values(revoked_at=func.now(), sealed_secret=None)
+        .returning(device.c.person_id, device.c.id)
+    ).all()
+    for row in sorted(gone, key=lambda row: row.id):
+        record(connection, by, DeviceRevoked(person=row.person_id, device=row.id), reason=reason)
+    return len(gone)
+
+
+def sweep(connection: Connection) -> None:
+    """Throw away the seals that have had their day."""
+    connection.execute(
+        update(device)
+        .where(device.c.sealed_secret.is_not(None), device.c.created_at < func.now() - REPEATABLE)
+        .values(sealed_secret=None)
+    )
+
+
+def _registered_before(
+    connection: Connection, person_id: str, digest: bytes, key: str, terms: Terms
+) -> Credential | None:
+    row = connection.execute(
+        select(device, (device.c.created_at < func.now() - REPEATABLE).label("late")).where(
+            device.c.person_id == person_id, device.c.idempotency_digest == digest
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.sealed_secret is None or row.revoked_at is not None or row.late:
+        raise Conflict(
+            "This idempotency key was used for a device that was registered too long ago, or revoked since.",
+            remedy="Take a new key for a new device.",
+            code="idempotency_key_used",
+        )
+    secret = unseal(key, bytes(row.sealed_secret), row.id).decode()
+    return _credential(row.id, secret, row.expires_at, terms)
+
+
+def _credential(device_id: str, secret: str, expires_at: datetime, terms: Terms) -> Credential:
+    return Credential(device_id, f"{terms.public_url.rstrip('/')}/passbook", device_id, secret, expires_at)
+
+
+def _devices(connection: Connection, *conditions: Any, limit: int | None = None) -> list[Device]:
     query = (
         select(device, person.c.username, (device.c.expires_at <= func.now()).label("expired"))
         .join(person, person.c.id == device.c.person_id)
-        .order_by(device.c.created_at.desc())
+        .where(*conditions)
+        .order_by(device.c.created_at.desc(), device.c.id.desc())
+        .limit(limit)
     )
-    if person_name is not None:
-        query = query.where(device.c.person_id == people.show(connection, person_name).person)
     return [
         Device(
             device=row.id,
             person=row.person_id,
             username=row.username,
             name=row.name,
+            platform=row.platform,
             state="revoked" if row.revoked_at else "expired" if row.expired else "active",
             created_at=row.created_at,
+            last_synchronised_at=row.last_synchronised_at,
             expires_at=row.expires_at,
+            revoked_at=row.revoked_at,
         )
         for row in connection.execute(query)
     ]
 
 
-def revoke(connection: Connection, device_id: str) -> None:
-    """Refuse a device from its next request on; one revoked already stays so. Raises `Refused` if unknown."""
-    found = connection.execute(
-        update(device)
-        .where(device.c.id == device_id)
-        .values(revoked_at=func.coalesce(device.c.revoked_at, func.now()))
-        .returning(device.c.id)
-    ).scalar()
-    if found is None:
-        raise Refused(f"There is no device {device_id!r}.", remedy="`passbook device list` shows them.")
+def _text(what: str, value: str) -> str:
+    value = value.strip()
+    if len(value) > _LONGEST_NAME or (value and not value.isprintable()):
+        raise Refused(f"The {what} of a device has at most {_LONGEST_NAME} printable characters.")
+    return value
+
+
+def _unknown(device_id: str) -> NotFound:
+    return NotFound(f"There is no device {device_id!r}.", remedy="`passbook device list` shows them.")

@@ -1,28 +1,40 @@
-"""People: who they are, which clients they may see, what of them, and whether they may at all.
+"""People: who they are, whether they may come in, and their end.
 
-Every function works inside the caller's transaction. A person may be named by user name or by id.
+Every function works inside the caller's transaction and records what it did. A person may be named by user name
+or by id. Hashing is not done here: it takes long, and a transaction must not.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from auth_service import passwords
+from auth_service import scopes, sessions
+from passbook.audit.chain import Actor, record
+from passbook.audit.events import (
+    PasswordReset,
+    PersonChanged,
+    PersonCreated,
+    PersonDeleted,
+    PersonRestored,
+    PersonSignedOut,
+    PersonSuspended,
+)
 from passbook.credentials import new_id
-from passbook.errors import Refused
+from passbook.errors import Conflict, Refused, Stale
+from passbook.lookup import person_id_of
 from passbook.scope import PERMISSIONS
-from passbook.servicedb.tables import device, person, person_client
+from passbook.servicedb.tables import device, familiar_place, person, person_client, scope_change
 
 KINDS = ("customer", "agent")
+STATES = ("active", "suspended")
 _LONGEST_USERNAME = 100
-_LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -37,8 +49,14 @@ class Person:
     permissions: list[str]
     history_from: date | None
     history_months: int | None
+    #: Devices that may synchronise.
     devices: int
+    must_change_password: bool
+    #: Changes of scope that the worker has not carried out yet.
+    pending_changes: int
+    version: int
     created_at: datetime
+    changed_at: datetime
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -47,177 +65,237 @@ class Person:
 
 def add(
     connection: Connection,
+    by: Actor,
     *,
     username: str,
     kind: str,
     clients: Collection[int],
+    password_hash: str,
     permissions: Sequence[str] = PERMISSIONS,
-    password: str | None = None,
-) -> tuple[Person, str | None]:
-    """Create a person; the second value is the initial password if none was given, to be shown once.
+    window: scopes.Window | None = None,
+    reason: str = "",
+) -> Person:
+    """Create a person, who must change the password at first sign-in.
 
-    Raises `Refused` for a name that is taken, a kind or permission that does not exist, an impossible client id.
-    Whether a client exists is known to the ledger alone: the worker reports one that does not.
+    Raises `Conflict` for a name that is taken, `Refused` for a kind or permission that does not exist or an
+    impossible client id. Whether a client exists is known to the ledger alone: the worker reports one that does
+    not.
     """
-    username = username.strip()
-    if not username or len(username) > _LONGEST_USERNAME or not username.isprintable():
-        raise Refused(f"A user name has 1 to {_LONGEST_USERNAME} printable characters.")
+    username = checked_username(username)
     if kind not in KINDS:
         raise Refused(f"{kind!r} is no kind of person.", remedy=f"It is one of: {', '.join(KINDS)}.")
-    _check_permissions(permissions)
-    _check_clients(clients)
-    initial = None if password is not None else passwords.initial_password()
+    permissions = scopes.checked_permissions(permissions)
+    clients = scopes.checked_clients(clients)
+    window = scopes.checked_window(window or scopes.Window())
     row: dict[str, Any] = {
         "id": new_id("person"),
         "username": username,
         "kind": kind,
-        "password_hash": passwords.hash_password(password if password is not None else initial or ""),
+        "password_hash": password_hash,
         "must_change_password": True,
-        "permissions": sorted(set(permissions), key=PERMISSIONS.index),
+        "permissions": permissions,
+        "history_from": window.since,
+        "history_months": window.months,
         "database_name": new_id("passbook"),
     }
     try:
         with connection.begin_nested():
             connection.execute(insert(person).values(row))
     except IntegrityError:
-        raise Refused(
-            f"There is already a person with the user name {username!r}.",
-            remedy="`passbook person show` tells who it is; choose another name.",
-        ) from None
-    _link(connection, row["id"], clients)
-    return show(connection, row["id"]), initial
+        raise _taken(username) from None
+    if clients:
+        connection.execute(insert(person_client), [{"person_id": row["id"], "client_id": one} for one in clients])
+    scopes.request(connection, row["id"], "created")
+    record(
+        connection,
+        by,
+        PersonCreated(person=row["id"], kind=kind, clients=list(clients), permissions=permissions),
+        reason=reason,
+    )
+    return show(connection, row["id"])
 
 
 def show(connection: Connection, name: str) -> Person:
-    """One person. Raises `Refused` when there is nobody of that name or id."""
-    return _people(connection, _id_of(connection, name))[0]
+    """One person. Raises `NotFound` when there is nobody of that name or id."""
+    return load(connection, [person_id_of(connection, name)])[0]
 
 
-def everybody(connection: Connection) -> list[Person]:
-    """All people, by user name."""
-    return _people(connection, None)
-
-
-def suspend(connection: Connection, name: str) -> Person:
-    """Keep a person out until restored: their devices are refused from the next request on."""
-    return _change(connection, name, state="suspended")
-
-
-def restore(connection: Connection, name: str) -> Person:
-    """Let a suspended person in again."""
-    return _change(connection, name, state="active")
-
-
-def begin_deletion(connection: Connection, name: str) -> tuple[str, str]:
-    """Cut off a person for good; id and database name of what is still to be erased.
-
-    From here on nobody gets in with their credentials, and the worker finishes the erasure if the caller does
-    not live to do it.
-    """
-    person_id = _id_of(connection, name)
-    row = connection.execute(
-        update(person).where(person.c.id == person_id).values(state="deleting").returning(person.c.database_name)
-    )
-    connection.execute(delete(device).where(device.c.person_id == person_id))
-    return person_id, row.scalar_one()
-
-
-def reset_password(connection: Connection, name: str, password: str | None = None) -> tuple[Person, str | None]:
-    """Set a password, given or random, that must be changed at the next login; a random one is returned."""
-    initial = None if password is not None else passwords.initial_password()
-    hashed = passwords.hash_password(password if password is not None else initial or "")
-    return _change(connection, name, password_hash=hashed, must_change_password=True), initial
-
-
-def link(connection: Connection, name: str, clients: Collection[int]) -> Person:
-    """Let a person see these clients too."""
-    _check_clients(clients)
-    _link(connection, _id_of(connection, name), clients)
-    return _change(connection, name)
-
-
-def unlink(connection: Connection, name: str, clients: Collection[int]) -> Person:
-    """Take clients away from a person; the worker takes their documents back. `Refused` for one not linked."""
-    person_id = _id_of(connection, name)
-    gone = connection.execute(
-        delete(person_client)
-        .where(person_client.c.person_id == person_id, person_client.c.client_id.in_(clients))
-        .returning(person_client.c.client_id)
-    )
-    missing = set(clients) - set(gone.scalars())
-    if missing:
-        raise Refused(f"{name!r} is not linked to client {min(missing)}; nothing was changed.")
-    return _change(connection, name)
-
-
-@dataclass(frozen=True)
-class Window:
-    """How much history a person's devices get: from a day, the last so many months, or (both None) all."""
-
-    since: date | None = None
-    months: int | None = None
-
-
-def permit(
+def change(
     connection: Connection,
+    by: Actor,
     name: str,
     *,
-    only: Sequence[str] | None = None,
-    grant: Sequence[str] = (),
-    deny: Sequence[str] = (),
-    window: Window | None = None,
+    username: str | None = None,
+    kind: str | None = None,
+    version: int | None = None,
+    reason: str = "",
 ) -> Person:
-    """Change what a person may see. `only` replaces the permissions, then `grant` adds and `deny` takes away."""
-    _check_permissions((*(only or ()), *grant, *deny))
-    present = set(only if only is not None else show(connection, name).permissions)
-    wanted = sorted((present | set(grant)) - set(deny), key=PERMISSIONS.index)
-    values: dict[str, Any] = {"permissions": wanted}
-    if window is not None:
-        if window.months is not None and window.months < 1:
-            raise Refused("A history window has at least 1 month.")
-        values |= {"history_from": window.since, "history_months": window.months}
-    return _change(connection, name, **values)
+    """Change who a person is. Raises `Stale` unless they are still at `version`, `Conflict` for a taken name."""
+    now = locked(connection, name, version)
+    values: dict[str, Any] = {}
+    if username is not None and checked_username(username) != now.username:
+        values["username"] = checked_username(username)
+    if kind is not None and kind != now.kind:
+        if kind not in KINDS:
+            raise Refused(f"{kind!r} is no kind of person.", remedy=f"It is one of: {', '.join(KINDS)}.")
+        values["kind"] = kind
+    if not values:
+        return now
+    try:
+        with connection.begin_nested():
+            touch(connection, now.person, **values)
+    except IntegrityError:
+        raise _taken(values["username"]) from None
+    if "kind" in values:
+        # The manifest on the devices tells the kind.
+        scopes.request(connection, now.person, "permissions")
+    record(connection, by, PersonChanged(person=now.person, changed=sorted(values)), reason=reason)
+    return show(connection, now.person)
 
 
-def _change(connection: Connection, name: str, **values: Any) -> Person:
-    person_id = _id_of(connection, name)
-    connection.execute(update(person).where(person.c.id == person_id).values(changed_at=func.now(), **values))
-    return show(connection, person_id)
+def suspend(connection: Connection, by: Actor, name: str, *, reason: str = "") -> Person:
+    """Keep a person out until restored: sessions end, their devices are refused from the next request on."""
+    now = locked(connection, name)
+    if now.state == "suspended":
+        return now
+    touch(connection, now.person, state="suspended")
+    sessions.end_all(connection, person_id=now.person)
+    record(connection, by, PersonSuspended(person=now.person), reason=reason)
+    return show(connection, now.person)
 
 
-def _link(connection: Connection, person_id: str, clients: Collection[int]) -> None:
-    rows = [{"person_id": person_id, "client_id": client_id} for client_id in sorted(set(clients))]
-    if rows:
-        connection.execute(upsert(person_client).on_conflict_do_nothing(), rows)
+def restore(connection: Connection, by: Actor, name: str, *, reason: str = "") -> Person:
+    """Let a suspended person in again; their devices work as before, sign-in is anew."""
+    now = locked(connection, name)
+    if now.state == "active":
+        return now
+    touch(connection, now.person, state="active")
+    record(connection, by, PersonRestored(person=now.person), reason=reason)
+    return show(connection, now.person)
 
 
-def _id_of(connection: Connection, name: str) -> str:
-    found: str | None = connection.execute(
-        select(person.c.id).where(
-            or_(person.c.id == name, func.lower(person.c.username) == name.lower()), person.c.state != "deleting"
+def begin_deletion(connection: Connection, by: Actor, name: str, *, reason: str = "") -> tuple[str, str]:
+    """Cut off a person for good and forget who they were; id and database name of what is still to be erased.
+
+    From the commit on nobody gets in with their credentials, the user name is free again, and nothing here tells
+    whose the id was. The worker erases the database if the caller does not live to do it.
+    """
+    person_id = person_id_of(connection, name, lock=True)
+    row = connection.execute(
+        update(person)
+        .where(person.c.id == person_id)
+        .values(
+            state="deleting",
+            username=person_id,
+            password_hash="-",  # noqa: S106 - no password has this hash
+            permissions=[],
+            version=person.c.version + 1,
+            changed_at=func.now(),
         )
-    ).scalar()
-    if found is None:
-        raise Refused(f"There is no person {name!r}.", remedy="`passbook person list` shows everybody.")
-    return found
-
-
-def _people(connection: Connection, person_id: str | None) -> list[Person]:
-    query = select(person).where(person.c.state != "deleting").order_by(func.lower(person.c.username))
-    of_clients = select(person_client).order_by(person_client.c.client_id)
-    of_devices = (
-        select(device.c.person_id, func.count())
-        .where(device.c.revoked_at.is_(None), device.c.expires_at > func.now())
-        .group_by(device.c.person_id)
+        .returning(person.c.database_name)
     )
-    if person_id is not None:
-        query = query.where(person.c.id == person_id)
-        of_clients = of_clients.where(person_client.c.person_id == person_id)
-        of_devices = of_devices.where(device.c.person_id == person_id)
+    database_name: str = row.scalar_one()
+    sessions.forget(connection, person_id)
+    for table in (device, person_client, scope_change):
+        connection.execute(delete(table).where(table.c.person_id == person_id))
+    connection.execute(delete(familiar_place).where(familiar_place.c.principal == person_id))
+    record(connection, by, PersonDeleted(person=person_id), reason=reason)
+    return person_id, database_name
+
+
+def reset_password(
+    connection: Connection,
+    by: Actor,
+    name: str,
+    password_hash: str,
+    *,
+    sign_out: bool = True,
+    revoke_devices: bool = False,
+    reason: str = "",
+) -> Person:
+    """Set a password that must be changed at the next sign-in; sessions end, devices only if wished."""
+    now = locked(connection, name)
+    touch(
+        connection,
+        now.person,
+        password_hash=password_hash,
+        must_change_password=True,
+        password_changed_at=func.now(),
+    )
+    ended = sessions.end_all(connection, person_id=now.person) if sign_out else 0
+    revoked = _revoke_devices(connection, now.person) if revoke_devices else 0
+    record(
+        connection,
+        by,
+        PasswordReset(person=now.person, sessions_ended=ended, devices_revoked=revoked),
+        reason=reason,
+    )
+    return show(connection, now.person)
+
+
+def sign_out(
+    connection: Connection, by: Actor, name: str, *, revoke_devices: bool, reason: str = ""
+) -> tuple[int, int]:
+    """End every session of a person, and if wished every device; how many of each."""
+    now = locked(connection, name)
+    ended = sessions.end_all(connection, person_id=now.person)
+    revoked = _revoke_devices(connection, now.person) if revoke_devices else 0
+    record(
+        connection,
+        by,
+        PersonSignedOut(person=now.person, sessions_ended=ended, devices_revoked=revoked),
+        reason=reason,
+    )
+    return ended, revoked
+
+
+def locked(connection: Connection, name: str, version: int | None = None) -> Person:
+    """A person whose row stays locked until the transaction ends. Raises `Stale` if it is not at `version`."""
+    now = load(connection, [person_id_of(connection, name, lock=True)])[0]
+    if version is not None and version != now.version:
+        raise Stale(f"This person is at version {now.version}, not {version}: look again, then change.")
+    return now
+
+
+def touch(connection: Connection, person_id: str, **values: Any) -> None:
+    """Change a person's row, and with it the version and the time of the change."""
+    connection.execute(
+        update(person)
+        .where(person.c.id == person_id)
+        .values(changed_at=func.now(), version=person.c.version + 1, **values)
+    )
+
+
+def checked_username(username: str) -> str:
+    """The user name as it is kept. Raises `Refused` for one that cannot be."""
+    username = unicodedata.normalize("NFKC", username).strip()
+    if not username or len(username) > _LONGEST_USERNAME or not username.isprintable() or ":" in username:
+        # HTTP Basic has no way to write a name with a colon.
+        raise Refused(f"A user name has 1 to {_LONGEST_USERNAME} printable characters, none of them a colon.")
+    return username
+
+
+def load(connection: Connection, people: Collection[str]) -> list[Person]:
+    """These people, by user name."""
+    if not people:
+        return []
     clients: dict[str, list[int]] = {}
-    for row in connection.execute(of_clients):
+    of_clients = select(person_client).where(person_client.c.person_id.in_(people))
+    for row in connection.execute(of_clients.order_by(person_client.c.client_id)):
         clients.setdefault(row.person_id, []).append(row.client_id)
-    devices = {row[0]: row[1] for row in connection.execute(of_devices)}
+    devices = _counts(
+        connection,
+        select(device.c.person_id, func.count())
+        .where(device.c.person_id.in_(people), device.c.revoked_at.is_(None), device.c.expires_at > func.now())
+        .group_by(device.c.person_id),
+    )
+    pending = _counts(
+        connection,
+        select(scope_change.c.person_id, func.count())
+        .where(scope_change.c.person_id.in_(people), scope_change.c.done_at.is_(None))
+        .group_by(scope_change.c.person_id),
+    )
+    query = select(person).where(person.c.id.in_(people), person.c.state != "deleting")
     return [
         Person(
             person=row.id,
@@ -229,19 +307,31 @@ def _people(connection: Connection, person_id: str | None) -> list[Person]:
             history_from=row.history_from,
             history_months=row.history_months,
             devices=devices.get(row.id, 0),
+            must_change_password=row.must_change_password,
+            pending_changes=pending.get(row.id, 0),
+            version=row.version,
             created_at=row.created_at,
+            changed_at=row.changed_at,
         )
-        for row in connection.execute(query)
+        for row in connection.execute(query.order_by(func.lower(person.c.username), person.c.id))
     ]
 
 
-def _check_permissions(permissions: Sequence[str]) -> None:
-    for permission in permissions:
-        if permission not in PERMISSIONS:
-            raise Refused(f"{permission!r} is no permission.", remedy=f"They are: {', '.join(PERMISSIONS)}.")
+def _revoke_devices(connection: Connection, person_id: str) -> int:
+    return connection.execute(
+        update(device)
+        .where(device.c.person_id == person_id, device.c.revoked_at.is_(None))
+        .values(revoked_at=func.now(), sealed_secret=None)
+    ).rowcount
 
 
-def _check_clients(clients: Collection[int]) -> None:
-    for client_id in clients:
-        if not 0 < client_id <= _LARGEST_ID:
-            raise Refused(f"{client_id} cannot be the id of a client.")
+def _counts(connection: Connection, query: Any) -> dict[str, int]:
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def _taken(username: str) -> Conflict:
+    return Conflict(
+        f"There is already a person with the user name {username!r}.",
+        remedy="`passbook person show` tells who it is; choose another name.",
+        code="username_taken",
+    )

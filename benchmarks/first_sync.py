@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from auth_service import devices
 from benchmarks.stage import Stage, add_people, stage
 from passbook.progress import Silent
+from passbook.audit.chain import Actor
 from passbook.servicedb.tables import person
 from sample_institution.demo.children import running
 from sample_institution.pouch import PouchClient
@@ -49,9 +50,8 @@ async def measure(on: Stage, rounds: int) -> dict[str, Any]:
     async with running(["gateway"], environment, log, ready="Gateway listens"):
         for name, person_id in (("customer", customer), ("agent_30_clients", agent)):
             with on.database.begin() as connection:
-                credential = devices.add(
-                    connection, person_id, public_url=f"http://127.0.0.1:{port}", days=1, most=10
-                )
+                terms = devices.Terms(public_url=f"http://127.0.0.1:{port}", days=1, most=10)
+                credential = devices.add(connection, Actor("operator", "benchmark"), person_id, terms=terms)
                 database = connection.execute(
                     sa.select(person.c.database_name).where(person.c.id == person_id)
                 ).scalar_one()

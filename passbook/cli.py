@@ -18,6 +18,8 @@ from passbook.servicedb.engine import ServiceDatabase
 from passbook.settings import Settings, unknown
 
 GROUP = "passbook.commands"
+#: What pieces bring for `passbook init`: functions of the settings, the service database and the options.
+PREPARATIONS = "passbook.preparations"
 EXIT_INTERRUPTED = 130
 EXIT_BUG = 70
 
@@ -74,8 +76,19 @@ def config(as_json: Json = False) -> None:
 
 
 @app.command()
-def init(as_json: Json = False) -> None:
-    """Prepare everything: migrate the service database, check CouchDB. Can be repeated."""
+def init(
+    administrator: Annotated[
+        str, typer.Option(help="User name of the first administrator, made if there is none yet.")
+    ] = "owner",
+    grant_to: Annotated[
+        str,
+        typer.Option(
+            help="Give this PostgreSQL role what running Passbook takes; the audit log it can only add to."
+        ),
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Prepare everything: migrate the service database, check CouchDB, first administrator. Can be repeated."""
     from passbook.preparation import prepare  # pulls in aiohttp, which the other commands here do not need
 
     settings = Settings.load()
@@ -83,6 +96,10 @@ def init(as_json: Json = False) -> None:
         database = ServiceDatabase(outside.service_url, connect_seconds=settings.connect_seconds)
         try:
             done = prepare(database, outside.couchdb_url, connect_seconds=settings.connect_seconds)
+            for point in sorted(entry_points(group=PREPARATIONS), key=lambda point: point.name):
+                done |= point.load()(settings, database, administrator=administrator)
+            if grant_to:
+                done["granted_to"] = database.grant_to(grant_to)
         finally:
             database.dispose()
     if as_json:

@@ -59,13 +59,15 @@ def opened(
 
 
 @contextmanager
-def service_database(outside: Outside) -> Iterator[ServiceDatabase]:
+def service_database(outside: Outside, *, connections: int = 5) -> Iterator[ServiceDatabase]:
     """The service database of `outside`, prepared for this release.
 
     The embedded one is prepared on the way; one of the operator's own only by `passbook init`, and `Refused`
     says so.
     """
-    database = ServiceDatabase(outside.service_url, connect_seconds=outside.settings.connect_seconds)
+    database = ServiceDatabase(
+        outside.service_url, connect_seconds=outside.settings.connect_seconds, connections=connections
+    )
     try:
         if outside.settings.service_db_url:
             database.require_migrated()

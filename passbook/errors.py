@@ -2,8 +2,14 @@
 
     PassbookError
     ├── Refused         the request or setting is wrong; repeating it changes nothing      exit 2
+    │   ├── NotFound           there is no such person, device, administrator …
+    │   ├── Conflict           it contradicts what is there: a name taken, a limit reached
+    │   ├── Stale              it was changed by somebody else since the caller looked
+    │   ├── NotAuthenticated   who asks is not known, or no longer
+    │   ├── NotPermitted       who asks is known, and may not do this
     │   └── LedgerUnsuitable   the ledger lacks a table or column that Passbook must have
     ├── Unavailable     something outside does not answer; the same call may work later    exit 3
+    │   ├── TooMany            too many requests; `retry_after` says when to come again
     │   └── PortBusy           an address that should be served is taken
     └── CheckFailed     the command did its work and the answer is "no"                    exit 1
 
@@ -24,9 +30,10 @@ class PassbookError(Exception):
     exit_code = EXIT_REFUSED
     code = "error"
 
-    def __init__(self, message: str | None = None, *, remedy: str = "") -> None:
+    def __init__(self, message: str | None = None, *, remedy: str = "", code: str = "") -> None:
         self.message = message or (type(self).__doc__ or "").strip()
         self.remedy = remedy
+        self.code = code or type(self).code
         super().__init__(self.message)
 
 
@@ -34,6 +41,36 @@ class Refused(PassbookError):
     """This was asked for in a way that cannot be done."""
 
     code = "refused"
+
+
+class NotFound(Refused):
+    """There is no such thing."""
+
+    code = "not_found"
+
+
+class Conflict(Refused):
+    """This contradicts what is there."""
+
+    code = "conflict"
+
+
+class Stale(Refused):
+    """Somebody else changed this since you looked at it."""
+
+    code = "stale"
+
+
+class NotAuthenticated(Refused):
+    """Name or password is incorrect."""
+
+    code = "unknown"
+
+
+class NotPermitted(Refused):
+    """You may not do this."""
+
+    code = "not_permitted"
 
 
 class LedgerUnsuitable(Refused):
@@ -47,6 +84,23 @@ class Unavailable(PassbookError):
 
     exit_code = EXIT_UNAVAILABLE
     code = "unavailable"
+
+
+class TooMany(Unavailable):
+    """Too many requests; wait a little."""
+
+    code = "too_many_requests"
+
+    def __init__(
+        self, message: str | None = None, *, retry_after: int, limit: str = "", began: bool = False
+    ) -> None:
+        super().__init__(message)
+        #: Seconds, at least 1.
+        self.retry_after = retry_after
+        #: Which limit it was: `account`, `address`, `everybody` or `capacity`.
+        self.limit = limit
+        #: Whether this is the first refusal of this wait.
+        self.began = began
 
 
 class PortBusy(Unavailable):

@@ -29,6 +29,13 @@ NEEDS: dict[str, frozenset[str]] = {
 }
 
 
+def type_of(document_id: str) -> str:
+    """Document type by id: `loan:7:transactions:2026` is `loan_transactions`."""
+    owner, _, rest = document_id.partition(":")
+    detail = rest.split(":")[1] if ":" in rest else ""
+    return f"{owner}_{detail}" if detail else owner
+
+
 @dataclass(frozen=True)
 class Scope:
     """What one person's devices may hold."""

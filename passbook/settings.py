@@ -7,6 +7,7 @@ that is secret, or a URL with credentials in it, is masked wherever it is shown.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -18,6 +19,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from passbook.errors import Refused
 
 PREFIX = "PASSBOOK_"
+_SHORTEST_SECRET = 32
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,109 @@ DECLARATIONS = (
     Declaration("data_dir", Path, Path(".passbook"), "Where everything embedded keeps its data, sockets and logs."),
     Declaration("gateway_host", str, "127.0.0.1", "Address on which `passbook gateway` listens."),
     Declaration("gateway_port", int, 8710, "Port on which `passbook gateway` listens.", minimum=0),
+    Declaration("auth_host", str, "127.0.0.1", "Address on which `passbook auth` listens."),
+    Declaration("auth_port", int, 8720, "Port on which `passbook auth` listens.", minimum=0),
+    Declaration(
+        "auth_url",
+        str,
+        "",
+        "Address at which apps and administrators reach the auth service; the issuer in its tokens. "
+        "Unset: the auth service's port on this machine.",
+    ),
+    Declaration(
+        "auth_secret",
+        str,
+        "",
+        "Seals the keys that sign access tokens; 32 characters or more, the same for every auth process. "
+        "Unset: one made at random and kept in the data directory.",
+        secret=True,
+    ),
+    Declaration("access_token_seconds", int, 600, "How long an access token is good for.", minimum=30),
+    Declaration("session_days", int, 30, "A session that is not refreshed for so many days ends.", minimum=1),
+    Declaration(
+        "session_longest_days",
+        int,
+        365,
+        "A session ends after so many days however often it is refreshed.",
+        minimum=1,
+    ),
+    Declaration(
+        "administrator_session_hours",
+        int,
+        12,
+        "An administrator's session ends after so many hours, used or not.",
+        minimum=1,
+    ),
+    Declaration(
+        "refresh_grace_seconds",
+        int,
+        30,
+        "A refresh token that comes again within this time is a repeated request, not a stolen token.",
+        minimum=0,
+    ),
+    Declaration(
+        "trusted_proxies",
+        str,
+        "",
+        "Addresses or networks, with commas between, of the proxies in front of the auth service: their "
+        "X-Forwarded-For is believed. Unset: nobody's.",
+    ),
+    Declaration(
+        "cors_origins",
+        str,
+        "",
+        "Origins, with commas between, of the browser apps that may call the auth service: https://app.example.org.",
+    ),
+    Declaration(
+        "metrics_token",
+        str,
+        "",
+        "Whoever asks for metrics from another machine must send this as a bearer token. "
+        "Unset: metrics for this machine alone.",
+        secret=True,
+    ),
+    Declaration(
+        "hash_at_once",
+        int,
+        0,
+        "Passwords that one auth process hashes at the same time; 0: one per processor.",
+        minimum=0,
+    ),
+    Declaration(
+        "hash_waiting",
+        int,
+        50,
+        "How many strangers may wait for that, and how many who are known at their place; "
+        "who comes then is told to come again.",
+        minimum=0,
+    ),
+    Declaration(
+        "sign_in_address_burst",
+        int,
+        100,
+        "Attempts to sign in that strangers behind one address prefix (/24, /48) may make at once.",
+        minimum=1,
+    ),
+    Declaration(
+        "sign_in_address_per_second",
+        float,
+        5.0,
+        "Attempts to sign in that strangers behind one address prefix may go on making.",
+        minimum=0.01,
+    ),
+    Declaration(
+        "sign_in_per_second",
+        float,
+        100.0,
+        "Attempts to sign in that all strangers together may go on making; twice as many at once.",
+        minimum=0.1,
+    ),
+    Declaration(
+        "second_approver",
+        bool,
+        False,
+        "Whether revoking many devices at once and deleting people need a second administrator's approval.",
+    ),
     Declaration(
         "tenant_timezone",
         ZoneInfo,
@@ -102,7 +208,13 @@ DECLARATIONS = (
     Declaration("couchdb_bulk_documents", int, 200, "Most documents in one write to CouchDB.", minimum=1),
     Declaration("couchdb_bulk_bytes", int, 1_000_000, "Most bytes in one write to CouchDB, about.", minimum=1000),
     Declaration("worker_interval_seconds", float, 5.0, "Pause between two passes of `worker run`.", minimum=0.1),
-    Declaration("device_days", int, 90, "Days after which a new replication credential expires.", minimum=1),
+    Declaration(
+        "device_days",
+        int,
+        90,
+        "Days after which a replication credential expires, counted from the device's last synchronisation.",
+        minimum=1,
+    ),
     Declaration("devices_per_person", int, 10, "Most active devices of one person.", minimum=1),
     Declaration("log_level", str, "warning", "debug, info, warning or error."),
     Declaration("log_format", str, "text", "text or json."),
@@ -120,6 +232,24 @@ class Settings:
     data_dir: Path
     gateway_host: str
     gateway_port: int
+    auth_host: str
+    auth_port: int
+    auth_url: str
+    auth_secret: str
+    access_token_seconds: int
+    session_days: int
+    session_longest_days: int
+    administrator_session_hours: int
+    refresh_grace_seconds: int
+    trusted_proxies: str
+    cors_origins: str
+    metrics_token: str
+    hash_at_once: int
+    hash_waiting: int
+    sign_in_address_burst: int
+    sign_in_address_per_second: float
+    sign_in_per_second: float
+    second_approver: bool
     tenant_timezone: ZoneInfo
     image_dir: Path | None
     image_max_bytes: int
@@ -157,6 +287,7 @@ class Settings:
             for declaration in DECLARATIONS
         }
         values["public_url"] = values["public_url"] or f"http://127.0.0.1:{values['gateway_port']}"
+        values["auth_url"] = (values["auth_url"] or f"http://127.0.0.1:{values['auth_port']}").rstrip("/")
         if values["image_dir"] is None and not values["ledger_url"]:
             values["image_dir"] = values["data_dir"] / "content"
         settings = cls(**values)
@@ -168,6 +299,27 @@ class Settings:
         _check_url("PASSBOOK_SERVICE_DB_URL", self.service_db_url, ("postgresql", "postgres"))
         _check_url("PASSBOOK_COUCHDB_URL", self.couchdb_url, ("http", "https"))
         _check_url("PASSBOOK_PUBLIC_URL", self.public_url, ("http", "https"))
+        _check_url("PASSBOOK_AUTH_URL", self.auth_url, ("http", "https"))
+        if self.auth_secret and len(self.auth_secret) < _SHORTEST_SECRET:
+            raise Refused(
+                f"PASSBOOK_AUTH_SECRET has less than {_SHORTEST_SECRET} characters.",
+                remedy="Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'",
+            )
+        for origin in self.browser_origins:
+            _check_url("PASSBOOK_CORS_ORIGINS", origin, ("http", "https"))
+            if urlsplit(origin).path:
+                raise Refused(
+                    f"PASSBOOK_CORS_ORIGINS has {origin!r}, which is no origin.",
+                    remedy="An origin is scheme, host and port, with nothing after: https://app.example.org",
+                )
+        for network in self.proxies:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError:
+                raise Refused(
+                    f"PASSBOOK_TRUSTED_PROXIES has {network!r}, which is no address or network.",
+                    remedy="Write for example 10.0.0.7 or 10.0.0.0/24, with commas between.",
+                ) from None
         if self.couchdb_url and not urlsplit(self.couchdb_url).username:
             raise Refused(
                 "PASSBOOK_COUCHDB_URL has no credentials.",
@@ -178,10 +330,24 @@ class Settings:
         if self.log_format not in ("text", "json"):
             raise Refused(f"PASSBOOK_LOG_FORMAT={self.log_format!r} is neither text nor json.")
 
+    @property
+    def proxies(self) -> list[str]:
+        """The trusted proxies, one by one."""
+        return _listed(self.trusted_proxies)
+
+    @property
+    def browser_origins(self) -> list[str]:
+        """The origins of browser apps, one by one."""
+        return _listed(self.cors_origins)
+
     def shown(self) -> list[tuple[Declaration, str]]:
         """Each declaration with its present value as text, secrets masked."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return [(declaration, _shown(declaration, values[declaration.name])) for declaration in DECLARATIONS]
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def unknown(environ: Mapping[str, str]) -> list[str]:
@@ -210,9 +376,14 @@ def _value(declaration: Declaration, text: str) -> Any:
             return Path(text).expanduser()
         if declaration.kind is ZoneInfo:
             return ZoneInfo(text)
-        value = declaration.kind(text)
-    except (ValueError, ZoneInfoNotFoundError, OSError):
-        expected = {int: "a whole number", float: "a number", ZoneInfo: "an IANA time zone"}
+        value = _BOOLEANS[text.lower()] if declaration.kind is bool else declaration.kind(text)
+    except (ValueError, KeyError, ZoneInfoNotFoundError, OSError):
+        expected = {
+            int: "a whole number",
+            float: "a number",
+            bool: "true or false",
+            ZoneInfo: "an IANA time zone",
+        }
         raise Refused(
             f"{declaration.variable}={text!r} is not {expected.get(declaration.kind, 'valid')}.",
             remedy=declaration.help,
@@ -241,6 +412,8 @@ def _check_url(variable: str, url: str, schemes: tuple[str, ...]) -> None:
 def _shown(declaration: Declaration, value: Any) -> str:
     if value is None or value == "":
         return ""
+    if declaration.secret and "://" not in str(value):
+        return "***"
     if declaration.secret:
         shown = without_credentials(str(value))
         return shown.replace("://", "://***@", 1) if urlsplit(str(value)).username else shown

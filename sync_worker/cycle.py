@@ -1,7 +1,8 @@
-"""One full pass: read every client in scope once, project, and write to each person's database what differs.
+"""A pass: read clients, project, and write to each person's database what differs.
 
-Whoever holds a client, the client is read once. A batch of clients, its documents and their state are all that
-is in memory, and the next batch is read from the ledger while this one is written.
+A full pass is about everybody: whoever holds a client, the client is read once. A pass over changes of scope is the
+same for a few people and their clients; nobody else's database is touched. A batch of clients, its documents and
+their state are all that is in memory, and the next batch is read from the ledger while this one is written.
 """
 
 from __future__ import annotations
@@ -9,33 +10,33 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
-from typing import Any
+from datetime import date, datetime
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection, select, update
 
 from passbook.couch import CouchClient, DatabaseMissing
-from passbook.progress import Reporter
-from passbook.servicedb.engine import ServiceDatabase
+from passbook.errors import Unavailable
+from passbook.progress import Reporter, Silent
+from passbook.scope import type_of
 from passbook.servicedb.tables import person
-from passbook.settings import Settings
-from projections.context import Context
-from sync_worker import failures, manifests, provision, scopes, state
+from sync_worker import failures, manifests, provision, scope_changes, state
 from sync_worker.concurrency import each, each_of
-from sync_worker.ledger.reader import Batch, Failure, LedgerReader, Lookups
-from sync_worker.manifests import Contents, kind_of
+from sync_worker.ledger.reader import Batch, Failure, LedgerReader
+from sync_worker.manifests import Contents
+from sync_worker.parts import Parts
 from sync_worker.passlock import pass_lock
 from sync_worker.projecting import BatchProjection
-from sync_worker.reading import batches
+from sync_worker.reading import Pace, batches
 from sync_worker.rebuild import Rebuilder
+from sync_worker.run import People, Run, Summary
 from sync_worker.scopes import Holder
 from sync_worker.state import MANIFEST, Copies, Written
 from sync_worker.verifying import Verifier
-from sync_worker.writer import Change, Writer, difference
+from sync_worker.writer import Change, difference
 
 log = structlog.get_logger()
 
@@ -43,144 +44,187 @@ log = structlog.get_logger()
 _BATCHES_AT_ONCE = 2
 
 
-@dataclass
-class Summary:
-    """What a pass did."""
-
-    persons: int = 0
-    clients: int = 0
-    documents_written: int = 0
-    documents_deleted: int = 0
-    documents_unchanged: int = 0
-    failures: int = 0
-    seconds: float = 0.0
-
-    def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
-        return asdict(self)
-
-
-@dataclass
-class _Pass:
-    """What one pass carries from batch to batch."""
-
-    holders: dict[str, Holder]
-    #: When it began, by the ledger's clock: the time of what no single batch can date.
-    as_of: datetime
-    context: Context
-    summary: Summary
-    contents: dict[str, Contents]
-    #: Clients still to be read, per person; at zero the manifest is due.
-    waiting: dict[str, int]
-    holders_of: dict[int, list[Holder]]
-    failures: list[Failure] = field(default_factory=list)
-    lost: set[str] = field(default_factory=set)
-
-
 class Worker:
     """Keeps every person's database equal to the ledger."""
 
-    def __init__(
-        self, settings: Settings, reader: LedgerReader, couch: CouchClient, database: ServiceDatabase
-    ) -> None:
-        self._settings = settings
-        self.reader = reader
-        self.couch = couch
-        self._database = database
-        self._writer = Writer(
-            couch,
-            database,
-            most_documents=settings.couchdb_bulk_documents,
-            most_bytes=settings.couchdb_bulk_bytes,
-        )
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._database = parts.database
+        self._writer = parts.writer
         self.failed: list[Failure] = []
+        #: Set by whoever hears of a change of scope. A full pass under way gives way to it.
+        self.hurry = asyncio.Event()
         #: Unknown codes that were logged already: once is enough for a worker that runs for months.
         self._told: set[tuple[str, int]] = set()
 
+    @property
+    def reader(self) -> LedgerReader:
+        """Reads the ledger."""
+        return self._parts.reader
+
+    @property
+    def couch(self) -> CouchClient:
+        """Speaks to CouchDB."""
+        return self._parts.couch
+
     def verifier(self) -> Verifier:
         """A verifier on the same servers."""
-        return Verifier(self._settings, self.reader, self.couch, self._database)
+        return Verifier(self._parts)
 
     async def run_pass(self, reporter: Reporter) -> Summary:
         """Do one full pass. Raises `Unavailable` or `Refused`; what was written until then stands."""
         started = time.monotonic()
         async with pass_lock(self._database):
-            summary = await self._pass(reporter)
-        summary.seconds = round(time.monotonic() - started, 3)
-        return summary
+            run = await self._pass(await self._people(People.everybody), self._pace(), reporter)
+        run.summary.seconds = round(time.monotonic() - started, 3)
+        return run.summary
 
-    async def _pass(self, reporter: Reporter) -> Summary:
-        today = datetime.now(self._settings.tenant_timezone).date()
+    async def run_changes(self) -> Summary | None:
+        """Carry out pending changes of scope, finish deletions; None, and no word to the ledger, if nothing is due.
+
+        Errors as of `run_pass`: what was not carried out stays pending. `hurry` is set afterwards if the pass
+        failed, or if so many changes are pending that another should follow.
+        """
+        started = time.monotonic()
+        if not await asyncio.to_thread(self._database.run, scope_changes.any_waiting):
+            self.hurry.clear()
+            return None
+        async with pass_lock(self._database):
+            run = await self._carry_out(self._pace())
+        if run is None:
+            return None
+        run.summary.seconds = round(time.monotonic() - started, 3)
+        return run.summary
+
+    def _pace(self) -> Pace:
+        return Pace(self._parts.settings.ledger_clients_per_second)
+
+    async def _people(self, load: Callable[[Connection, date], People]) -> People:
+        people = await asyncio.to_thread(self._database.run, load, self._parts.today())
+        await provision.erase_leavers(self.couch, self._database, people.leavers)
+        return people
+
+    async def _carry_out(self, pace: Pace, interrupted: Run | None = None) -> Run | None:
+        """A pass over changes of scope, in the midst of the `interrupted` one if there is one.
+
+        The interrupted pass knows older scopes of these people. It must not write to their databases any more,
+        or it would bring back what was just taken away.
+        """
+        # Before looking: what comes from now on is for the next time.
+        self.hurry.clear()
+        try:
+            people = await self._people(People.changed)
+            if interrupted:
+                interrupted.forget(people.ids)
+            run = await self._pass(people, pace, Silent()) if people.holders else None
+        except BaseException:
+            self.hurry.set()
+            raise
+        if people.more:
+            self.hurry.set()
+        return run
+
+    async def _pass(self, people: People, pace: Pace, reporter: Reporter) -> Run:
         # The ledger may have been upgraded since the last pass.
         await asyncio.to_thread(self.reader.prepare)
-        lookups = await asyncio.to_thread(self.reader.lookups)
-        with self._database.begin() as connection:
-            everybody, leavers = scopes.load(connection, today)
-            troubled = failures.clients(connection)
-        await provision.erase_leavers(self.couch, self._database, leavers)
-        await provision.make_databases(self.couch, self._database, everybody)
-        run = _begin(everybody, lookups)
+        run = Run.of(people, await asyncio.to_thread(self.reader.lookups), pace)
+        troubled = await asyncio.to_thread(self._database.run, failures.clients)
+        await provision.make_databases(self.couch, self._database, people.holders)
         await self._take_back(run)
         clients = sorted(run.holders_of)
+        await self._copy(run, clients, reporter)
+        await self._manifests(run, [holder for holder in run.holders.values() if not holder.scope.clients])
+        await self._compact(run)
+        await self._rebuild_lost(run)
+        for column, code in sorted(run.context.unknown - self._told):
+            log.warning("unknown code in the ledger", column=column, code=code)
+        self._told |= run.context.unknown
+        self.failed = list(run.failures.values())
+        # Of clients that were not read nobody knows; those that nobody holds any more are nobody's trouble.
+        recovered = (troubled if run.all else troubled.intersection(clients)) - run.failures.keys()
+        if self.failed or recovered:
+            await asyncio.to_thread(self._database.run, failures.record, self.failed, recovered)
+        await self._finish(run)
+        run.summary.clients = len(clients)
+        run.summary.failures = len(run.failures)
+        return run
+
+    async def _take_back(self, run: Run) -> None:
+        """Tombstones for what people may no longer have, before anything new is written.
+
+        For everybody by client; for those whose scope changed by type of document as well, since a client that
+        cannot be read now must not keep documents on devices that may not have them.
+        """
+        only = None if run.all else list(run.holders)
+        holdings = await asyncio.to_thread(self._database.run, state.holdings, only)
+        losing = {
+            person_id
+            for person_id, client_id in holdings
+            if (holder := run.holders.get(person_id))
+            and (client_id not in holder.scope.clients or person_id in run.pending)
+        }
+
+        async def take(person_id: str) -> list[Written]:
+            holder = run.holders[person_id]
+            copies = await asyncio.to_thread(self._database.run, state.of_person, person_id)
+            gone = {
+                key: copy
+                for key, copy in copies.items()
+                if copy.client_id is not None and not holder.scope.allows(copy.client_id, type_of(key))
+            }
+            changes, _ = difference([], gone)
+            return await self._write(run, holder, changes, run.as_of)
+
+        written = await each(self._parts.settings.couchdb_connections, sorted(losing), take)
+        await self._record(run, [document for part in written for document in part])
+
+    async def _copy(self, run: Run, clients: Sequence[int], reporter: Reporter) -> None:
+        """Read clients and write what differs, a full pass with a look for changes of scope before each batch."""
         done = 0
         reporter.update(0, len(clients))
+        hands = asyncio.Semaphore(_BATCHES_AT_ONCE)
 
         async def work(item: tuple[Sequence[int], Batch]) -> None:
             nonlocal done
             ids, batch = item
-            await self._batch(run, ids, BatchProjection(batch, run.context))
+            async with hands:
+                await self._batch(run, ids, BatchProjection(batch, run.context))
             done += len(ids)
             reporter.update(done, len(clients))
 
-        incoming = batches(
-            self.reader,
-            clients,
-            size=self._settings.ledger_batch,
-            per_second=self._settings.ledger_clients_per_second,
-        )
-        async with aclosing(incoming):
-            await each_of(_BATCHES_AT_ONCE, incoming, work)
-        await self._manifests(run, [holder for holder in everybody if not holder.scope.clients])
-        await self._rebuild_lost(run)
-        await self._compact(run)
-        for column, code in sorted(run.context.unknown - self._told):
-            log.warning("unknown code in the ledger", column=column, code=code)
-        self._told |= run.context.unknown
-        self.failed = run.failures
-        recovered = troubled - {failure.client_id for failure in run.failures}
-        if run.failures or recovered:
-            await asyncio.to_thread(self._database.run, failures.record, run.failures, recovered)
-        run.summary.clients = len(clients)
-        run.summary.failures = len(run.failures)
-        return run.summary
+        async def giving_way(
+            incoming: AsyncGenerator[tuple[Sequence[int], Batch], None],
+        ) -> AsyncGenerator[tuple[Sequence[int], Batch], None]:
+            async for item in incoming:
+                if run.all and self.hurry.is_set():
+                    # All hands: while it lasts, nothing of this pass may be on its way to CouchDB.
+                    for _ in range(_BATCHES_AT_ONCE):
+                        await hands.acquire()
+                    await self._give_way(run)
+                    for _ in range(_BATCHES_AT_ONCE):
+                        hands.release()
+                yield item
 
-    async def _take_back(self, run: _Pass) -> None:
-        """Tombstones for every client that a person no longer has, before anything new is written."""
-        holdings = await asyncio.to_thread(self._database.run, state.holdings)
-        gone: dict[str, set[int]] = defaultdict(set)
-        for person_id, client_id in holdings:
-            holder = run.holders.get(person_id)
-            if holder and client_id not in holder.scope.clients:
-                gone[person_id].add(client_id)
-        if not gone:
-            return
+        size = self._parts.settings.ledger_batch
+        async with (
+            aclosing(batches(self.reader, clients, size=size, pace=run.pace)) as incoming,
+            aclosing(giving_way(incoming)) as items,
+        ):
+            await each_of(_BATCHES_AT_ONCE, items, work)
 
-        async def take(item: tuple[str, set[int]]) -> list[Written]:
-            person_id, clients = item
-            copies = await asyncio.to_thread(self._database.run, state.of_person, person_id)
-            mine = {key: copy for key, copy in copies.items() if copy.client_id in clients}
-            changes, _ = difference([], mine)
-            return await self._write(run, run.holders[person_id], changes, run.as_of)
+    async def _give_way(self, run: Run) -> None:
+        other = await self._carry_out(run.pace, run)
+        if other:
+            run.summary.add(other.summary)
+            run.failures |= other.failures
 
-        written = await each(self._settings.couchdb_connections, gone.items(), take)
-        await self._record(run, [document for part in written for document in part])
-
-    async def _batch(self, run: _Pass, ids: Sequence[int], projection: BatchProjection) -> None:
+    async def _batch(self, run: Run, ids: Sequence[int], projection: BatchProjection) -> None:
         share: dict[str, list[int]] = defaultdict(list)
         for client_id in ids:
             for holder in run.holders_of[client_id]:
                 share[holder.id].append(client_id)
-        known = await asyncio.to_thread(self._database.run, state.of_clients, ids)
+        only = None if run.all else list(share)
+        known = await asyncio.to_thread(self._database.run, state.of_clients, ids, only)
 
         async def copy(item: tuple[str, list[int]]) -> list[Written]:
             person_id, clients = item
@@ -188,9 +232,9 @@ class Worker:
             changes = self._changes(run, holder, clients, projection, known.get(person_id, {}))
             return await self._write(run, holder, changes, projection.as_of)
 
-        written = await each(self._settings.couchdb_connections, share.items(), copy)
+        written = await each(self._parts.settings.couchdb_connections, share.items(), copy)
         await self._record(run, [document for part in written for document in part])
-        run.failures.extend(projection.failures.values())
+        run.failures |= projection.failures
         finished = []
         for person_id, clients in share.items():
             run.waiting[person_id] -= len(clients)
@@ -199,12 +243,13 @@ class Worker:
         await self._manifests(run, finished)
 
     def _changes(
-        self, run: _Pass, holder: Holder, clients: Sequence[int], projection: BatchProjection, known: Copies
+        self, run: Run, holder: Holder, clients: Sequence[int], projection: BatchProjection, known: Copies
     ) -> list[Change]:
         contents = run.contents[holder.id]
         wanted = []
         for client_id in clients:
             documents = projection.documents(client_id, holder.scope)
+            contents.left_out += client_id in projection.failures
             if not projection.usable(client_id):
                 contents.failed.add(client_id)
                 continue
@@ -216,7 +261,7 @@ class Worker:
         for key, copy in known.items():
             if copy.client_id in contents.failed:
                 if not copy.deleted:
-                    contents.counts[kind_of(key)] += 1
+                    contents.counts[type_of(key)] += 1
             elif copy.client_id in holder.scope.clients:
                 mine[key] = copy
         contents.counts.update(document.type for document in wanted)
@@ -224,7 +269,7 @@ class Worker:
         run.summary.documents_unchanged += unchanged
         return changes
 
-    async def _write(self, run: _Pass, holder: Holder, changes: Sequence[Change], as_of: datetime) -> list[Written]:
+    async def _write(self, run: Run, holder: Holder, changes: Sequence[Change], as_of: datetime) -> list[Written]:
         if not changes or holder.id in run.lost:
             return []
         try:
@@ -239,7 +284,7 @@ class Worker:
                 run.summary.documents_written += 1
         return written
 
-    async def _manifests(self, run: _Pass, holders: Sequence[Holder]) -> None:
+    async def _manifests(self, run: Run, holders: Sequence[Holder]) -> None:
         """Write the manifests of people all of whose clients were seen."""
         holders = [holder for holder in holders if holder.id not in run.lost]
         if not holders:
@@ -251,13 +296,17 @@ class Worker:
         async def write(holder: Holder) -> list[Written]:
             copy = known.get(holder.id)
             as_of = changed.get(holder.id) or (copy.as_of if copy else run.as_of)
-            await self._remember_failed(run.contents[holder.id], holder, copy is not None)
+            try:
+                await self._remember_failed(run.contents[holder.id], holder, copy is not None)
+            except DatabaseMissing:
+                run.lost.add(holder.id)
+                return []
             manifest = manifests.build(holder, run.contents[holder.id], as_of)
             changes, unchanged = difference([manifest], {MANIFEST: copy} if copy else {})
             run.summary.documents_unchanged += unchanged
             return await self._write(run, holder, changes, as_of)
 
-        written = await each(self._settings.couchdb_connections, holders, write)
+        written = await each(self._parts.settings.couchdb_connections, holders, write)
         await self._record(run, [document for part in written for document in part])
 
     async def _remember_failed(self, contents: Contents, holder: Holder, has_manifest: bool) -> None:
@@ -269,56 +318,55 @@ class Worker:
             if entry["id"] in contents.failed:
                 contents.names[entry["id"]] = entry["display_name"]
 
-    async def _record(self, run: _Pass, written: Sequence[Written]) -> None:
+    async def _record(self, run: Run, written: Sequence[Written]) -> None:
         if written:
-            await asyncio.to_thread(self._database.run, _note, written)
+            await asyncio.to_thread(self._database.run, _note, written, run.counting)
 
-    async def _rebuild_lost(self, run: _Pass) -> None:
-        """Databases that turned out to be gone come back from the ledger, revision for revision.
-
-        Unless they are gone because their person was erased while the pass ran.
-        """
-        rebuilder = Rebuilder(self._settings, self.reader, self.couch, self._database, self._writer)
-        for person_id in sorted(run.lost):
-            written = await rebuilder.rebuild(run.holders[person_id], run.context)
-            if written:
-                log.warning("a person's database was lost and is rebuilt", person=person_id)
-            run.summary.documents_written += written
-
-    async def _compact(self, run: _Pass) -> None:
+    async def _compact(self, run: Run) -> None:
         """Throw away the bodies under tombstones: an old revision can be asked for until then."""
         with self._database.begin() as connection:
             due = list(connection.execute(select(person.c.id).where(person.c.compaction_due)).scalars())
         due = [person_id for person_id in due if person_id in run.holders]
 
         async def compact(person_id: str) -> None:
-            await self.couch.compact(run.holders[person_id].database)
+            name = run.holders[person_id].database
+            try:
+                await self.couch.compact(name)
+            except Unavailable:
+                if await self.couch.database_exists(name):
+                    raise
+                run.lost.add(person_id)
 
-        await each(self._settings.couchdb_connections, due, compact)
+        await each(self._parts.settings.couchdb_connections, due, compact)
         if due:
             with self._database.begin() as connection:
                 connection.execute(update(person).where(person.c.id.in_(due)).values(compaction_due=False))
 
+    async def _rebuild_lost(self, run: Run) -> None:
+        """Databases that turned out to be gone come back from the ledger, revision for revision.
 
-def _note(connection: Connection, written: Sequence[Written]) -> None:
-    """Record what was written, and in the same transaction whose database has bodies to throw away."""
+        Unless they are gone because their person was erased while the pass ran.
+        """
+        rebuilder = Rebuilder(self._parts, partial(_note, counting=run.counting))
+        for person_id in sorted(run.lost):
+            written = await rebuilder.rebuild(run.holders[person_id], run.context)
+            if written is None:
+                run.pending.pop(person_id, None)
+                continue
+            log.warning("a person's database was lost and is rebuilt", person=person_id)
+            run.summary.documents_written += written
+
+    async def _finish(self, run: Run) -> None:
+        """Mark the changes of scope as done, now that nothing of them is left to do."""
+        if run.pending:
+            failed = {person_id: run.contents[person_id].left_out for person_id in run.pending}
+            await asyncio.to_thread(self._database.run, scope_changes.finish, run.pending, failed)
+
+
+def _note(connection: Connection, written: Sequence[Written], counting: dict[str, int]) -> None:
+    """Record what was written, and in the same transaction whose database has bodies to throw away, and counts."""
     state.record(connection, written)
     tombstoned = {document.person_id for document in written if document.deleted}
     if tombstoned:
         connection.execute(update(person).where(person.c.id.in_(tombstoned)).values(compaction_due=True))
-
-
-def _begin(everybody: Sequence[Holder], lookups: Lookups) -> _Pass:
-    holders_of: dict[int, list[Holder]] = defaultdict(list)
-    for holder in everybody:
-        for client_id in holder.scope.clients:
-            holders_of[client_id].append(holder)
-    return _Pass(
-        holders={holder.id: holder for holder in everybody},
-        as_of=lookups.as_of,
-        context=Context(lookups.currencies, lookups.rounding),
-        summary=Summary(persons=len(everybody)),
-        contents={holder.id: Contents() for holder in everybody},
-        waiting={holder.id: len(holder.scope.clients) for holder in everybody},
-        holders_of=dict(holders_of),
-    )
+    scope_changes.count(connection, counting, written)

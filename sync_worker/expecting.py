@@ -6,15 +6,13 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 
-from passbook.servicedb.engine import ServiceDatabase
-from passbook.settings import Settings
 from projections.context import Context
 from projections.project import Projected
 from sync_worker import manifests, state
-from sync_worker.ledger.reader import LedgerReader
 from sync_worker.manifests import Contents
+from sync_worker.parts import Parts
 from sync_worker.projecting import BatchProjection
-from sync_worker.reading import batches
+from sync_worker.reading import Pace, batches
 from sync_worker.scopes import Holder
 from sync_worker.state import MANIFEST, Copies, Known
 
@@ -34,18 +32,16 @@ class Expected:
         return copy.client_id in self.failed or (bool(self.failed) and document_id == MANIFEST)
 
 
-async def expected(
-    settings: Settings, reader: LedgerReader, database: ServiceDatabase, holder: Holder, context: Context
-) -> Expected:
+async def expected(parts: Parts, holder: Holder, context: Context) -> Expected:
     """Read all of one person's clients, and what is on record of their documents."""
-    known = await asyncio.to_thread(database.run, state.of_person, holder.id)
-    found = Expected({}, {}, known, await asyncio.to_thread(reader.now))
+    known = await asyncio.to_thread(parts.database.run, state.of_person, holder.id)
+    found = Expected({}, {}, known, await asyncio.to_thread(parts.reader.now))
     contents = Contents()
     async for ids, batch in batches(
-        reader,
+        parts.reader,
         sorted(holder.scope.clients),
-        size=settings.ledger_batch,
-        per_second=settings.ledger_clients_per_second,
+        size=parts.settings.ledger_batch,
+        pace=Pace(parts.settings.ledger_clients_per_second),
     ):
         projection = BatchProjection(batch, context)
         for client_id in ids:
@@ -60,7 +56,7 @@ async def expected(
                 contents.names[client_id] = name
         found.as_of = min(found.as_of, projection.as_of)
     if not found.failed:
-        changed = await asyncio.to_thread(database.run, state.last_changes, [holder.id])
+        changed = await asyncio.to_thread(parts.database.run, state.last_changes, [holder.id])
         manifest = known.get(MANIFEST)
         as_of = changed.get(holder.id) or (manifest.as_of if manifest else found.as_of)
         found.documents[MANIFEST] = manifests.build(holder, contents, as_of)

@@ -22,13 +22,8 @@ class Contents:
     counts: Counter[str] = field(default_factory=Counter)
     #: Clients that could not be read or projected: what is known of them stays as it was.
     failed: set[int] = field(default_factory=set)
-
-
-def kind_of(document_id: str) -> str:
-    """Document type by id: `loan:7:transactions:2026` is `loan_transactions`."""
-    owner, _, rest = document_id.partition(":")
-    detail = rest.split(":")[1] if ":" in rest else ""
-    return f"{owner}_{detail}" if detail else owner
+    #: How many clients are not in it although they should be: those that failed, and those the ledger lacks.
+    left_out: int = 0
 
 
 def build(holder: Holder, contents: Contents, as_of: datetime) -> Projected:

@@ -9,27 +9,38 @@ from collections.abc import AsyncGenerator, Sequence
 from sync_worker.ledger.reader import Batch, LedgerReader
 
 
-async def batches(
-    reader: LedgerReader, clients: Sequence[int], *, size: int, per_second: float
-) -> AsyncGenerator[tuple[Sequence[int], Batch], None]:
-    """Ids and contents of one batch after the other; the next one is read while the caller works on this one.
+class Pace:
+    """At most `per_second` clients are asked of the ledger, on average over the run (0: no bound).
 
-    At most `per_second` clients are asked of the ledger, on average over the run (0: no bound), so that its load
-    does not depend on how fast we are.
+    So the ledger's load does not depend on how fast we are. One run has one pace, whoever reads for it.
     """
+
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._started: float | None = None
+        self._asked = 0
+
+    async def wait(self, count: int) -> None:
+        """Wait until `count` more clients may be asked for."""
+        if not self._per_second:
+            return
+        if self._started is None:
+            self._started = time.monotonic()
+        due = self._started + self._asked / self._per_second
+        self._asked += count
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+
+async def batches(
+    reader: LedgerReader, clients: Sequence[int], *, size: int, pace: Pace
+) -> AsyncGenerator[tuple[Sequence[int], Batch], None]:
+    """Ids and contents of one batch after the other; the next one is read while the caller works on this one."""
     parts = [clients[start : start + size] for start in range(0, len(clients), size)]
     if not parts:
         return
-    started = time.monotonic()
-    asked = 0
 
     async def read(part: Sequence[int]) -> Batch:
-        nonlocal asked
-        if per_second:
-            pause = started + asked / per_second - time.monotonic()
-            if pause > 0:
-                await asyncio.sleep(pause)
-        asked += len(part)
+        await pace.wait(len(part))
         return await asyncio.to_thread(reader.read, part)
 
     ahead = asyncio.create_task(read(parts[0]))

@@ -8,49 +8,43 @@ taken away comes back as the tombstone it was. Of a client that cannot be read n
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from passbook.couch import CouchClient, DatabaseMissing
-from passbook.servicedb.engine import ServiceDatabase
-from passbook.settings import Settings
+from sqlalchemy import Connection
+
+from passbook.couch import DatabaseMissing
 from projections.context import Context
 from sync_worker import provision, state
 from sync_worker.expecting import Expected, expected
-from sync_worker.ledger.reader import LedgerReader
+from sync_worker.parts import Parts
 from sync_worker.scopes import Holder
-from sync_worker.state import MANIFEST
-from sync_worker.writer import Change, Writer
+from sync_worker.state import MANIFEST, Written
+from sync_worker.writer import Change
 
 
 class Rebuilder:
-    """Rebuilds one person's database at a time."""
+    """Rebuilds one person's database at a time. `record` notes what was written, inside a transaction."""
 
     def __init__(
-        self,
-        settings: Settings,
-        reader: LedgerReader,
-        couch: CouchClient,
-        database: ServiceDatabase,
-        writer: Writer,
+        self, parts: Parts, record: Callable[[Connection, Sequence[Written]], None] = state.record
     ) -> None:
-        self._settings = settings
-        self._reader = reader
-        self._couch = couch
-        self._database = database
-        self._writer = writer
+        self._parts = parts
+        self._writer = parts.writer
+        self._record = record
 
-    async def rebuild(self, holder: Holder, context: Context) -> int:
+    async def rebuild(self, holder: Holder, context: Context) -> int | None:
         """Write everything `holder` should have, over whatever is there; the number of live documents.
 
-        Nothing for a person who is being erased.
+        None for a person who is being erased: then there is no database.
         """
-        if not await provision.make_again(self._couch, self._database, holder):
-            return 0
+        if not await provision.make_again(self._parts.couch, self._parts.database, holder):
+            return None
         try:
             return await self._fill(holder, context)
         except DatabaseMissing:
             # Somebody deleted it once more: the next pass sees whether the person is still there.
-            return 0
+            return None
 
     async def _fill(self, holder: Holder, context: Context) -> int:
         should = await self._expected(holder, context)
@@ -75,8 +69,8 @@ class Rebuilder:
         return len(live) + 1
 
     async def _expected(self, holder: Holder, context: Context) -> Expected:
-        return await expected(self._settings, self._reader, self._database, holder, context)
+        return await expected(self._parts, holder, context)
 
     async def _restore(self, holder: Holder, changes: list[Change], as_of: datetime) -> None:
         written = await self._writer.restore(holder.database, holder.id, changes, as_of)
-        await asyncio.to_thread(self._database.run, state.record, written)
+        await asyncio.to_thread(self._parts.database.run, self._record, written)

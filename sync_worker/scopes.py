@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ARRAY, Connection, Text, any_, literal, select
 
 from passbook.scope import Scope, scope_of
 from passbook.servicedb.tables import person, person_client
@@ -31,13 +32,22 @@ class Leaver:
     database: str
 
 
-def load(connection: Connection, today: date, only: str | None = None) -> tuple[list[Holder], list[Leaver]]:
-    """Everybody, or one person by id. `today` is the institution's day, for rolling history windows."""
+def leaving(connection: Connection) -> set[str]:
+    """The ids of those on the way out."""
+    return set(connection.execute(select(person.c.id).where(person.c.state == "deleting")).scalars())
+
+
+def load(
+    connection: Connection, today: date, only: Collection[str] | None = None
+) -> tuple[list[Holder], list[Leaver]]:
+    """Everybody, or the people with these ids. `today` is the institution's day, for rolling history windows."""
     people = select(person).order_by(person.c.id)
     links = select(person_client.c.person_id, person_client.c.client_id)
     if only is not None:
-        people = people.where(person.c.id == only)
-        links = links.where(person_client.c.person_id == only)
+        # One parameter however many they are: a statement takes 65,535 at most.
+        ids = literal(list(only), ARRAY(Text))
+        people = people.where(person.c.id == any_(ids))
+        links = links.where(person_client.c.person_id == any_(ids))
     clients: dict[str, list[int]] = {}
     for row in connection.execute(links):
         clients.setdefault(row.person_id, []).append(row.client_id)

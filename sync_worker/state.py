@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import ARRAY, Connection, Text, any_, func, literal, select, text
 
 from passbook.servicedb.tables import projected_document
 
@@ -42,6 +42,8 @@ class Written(msgspec.Struct, frozen=True, gc=False):
     deleted: bool
     as_of: datetime
     ancestors: tuple[str, ...] | None = None
+    #: 1 for a document that was not there before, -1 for one that went, 0 for one that changed.
+    gained: int = 0
 
 
 #: document id -> what is known of it, for one person.
@@ -58,9 +60,14 @@ _COLUMNS = (
 )
 
 
-def of_clients(connection: Connection, clients: Sequence[int]) -> dict[str, Copies]:
-    """What is known of all documents about these clients, by person."""
-    return _copies(connection.execute(select(*_COLUMNS).where(projected_document.c.client_id.in_(clients))))
+def of_clients(
+    connection: Connection, clients: Sequence[int], people: Collection[str] | None = None
+) -> dict[str, Copies]:
+    """What is known of all documents about these clients, by person; of everybody, or of these people."""
+    query = select(*_COLUMNS).where(projected_document.c.client_id.in_(clients))
+    if people is not None:
+        query = query.where(projected_document.c.person_id == any_(literal(list(people), ARRAY(Text))))
+    return _copies(connection.execute(query))
 
 
 def of_person(connection: Connection, person_id: str) -> Copies:
@@ -87,13 +94,15 @@ def last_changes(connection: Connection, people: Collection[str]) -> dict[str, d
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
-def holdings(connection: Connection) -> set[tuple[str, int]]:
-    """Every (person, client) of which the person's database holds at least one document."""
+def holdings(connection: Connection, people: Collection[str] | None = None) -> set[tuple[str, int]]:
+    """Every (person, client) of which the person's database holds at least one document; of all, or of these."""
     query = (
         select(projected_document.c.person_id, projected_document.c.client_id)
         .where(~projected_document.c.deleted, projected_document.c.client_id.is_not(None))
         .distinct()
     )
+    if people is not None:
+        query = query.where(projected_document.c.person_id == any_(literal(list(people), ARRAY(Text))))
     return {(row[0], row[1]) for row in connection.execute(query)}
 
 

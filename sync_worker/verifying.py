@@ -14,23 +14,21 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from passbook.couch import CouchClient, Leaf
+from passbook.couch import Leaf
 from passbook.credentials import principal
 from passbook.errors import Refused
 from passbook.progress import Reporter
-from passbook.servicedb.engine import ServiceDatabase
-from passbook.settings import Settings
 from projections import canonical
 from projections.context import Context
 from projections.project import PICTURE_ATTACHMENT, Projected
 from sync_worker import scopes, state
 from sync_worker.expecting import Expected, expected
-from sync_worker.ledger.reader import LedgerReader
+from sync_worker.parts import Parts
 from sync_worker.passlock import pass_lock
 from sync_worker.rebuild import Rebuilder
 from sync_worker.scopes import Holder
 from sync_worker.state import MANIFEST, Known
-from sync_worker.writer import Change, Writer
+from sync_worker.writer import Change
 
 _PAGE = 500
 
@@ -68,27 +66,18 @@ class Report:
 class Verifier:
     """Compares, and repairs if asked to. Holds the pass lock, so that no worker writes meanwhile."""
 
-    def __init__(
-        self, settings: Settings, reader: LedgerReader, couch: CouchClient, database: ServiceDatabase
-    ) -> None:
-        self._settings = settings
-        self._reader = reader
-        self._couch = couch
-        self._database = database
-        self._writer = Writer(
-            couch,
-            database,
-            most_documents=settings.couchdb_bulk_documents,
-            most_bytes=settings.couchdb_bulk_bytes,
-        )
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._couch = parts.couch
+        self._database = parts.database
+        self._writer = parts.writer
 
     async def verify(self, reporter: Reporter, *, only: str | None = None, repair: bool = False) -> Report:
         """Check everybody, or the person with id `only`. With `repair`, `ok` tells how it stands afterwards."""
         async with pass_lock(self._database):
-            today = datetime.now(self._settings.tenant_timezone).date()
-            lookups = await asyncio.to_thread(self._reader.lookups)
+            lookups = await asyncio.to_thread(self._parts.reader.lookups)
             with self._database.begin() as connection:
-                holders, _ = scopes.load(connection, today, only)
+                holders, _ = scopes.load(connection, self._parts.today(), None if only is None else [only])
             if only is not None and not holders:
                 raise Refused(f"There is no person with id {only!r}.")
             report = Report(True, 0, [])
@@ -130,7 +119,7 @@ class Verifier:
         return [self._finding(holder, "security", "_security", "lets in others than this person")]
 
     async def _expected(self, holder: Holder, context: Context) -> Expected:
-        return await expected(self._settings, self._reader, self._database, holder, context)
+        return await expected(self._parts, holder, context)
 
     async def _compare(self, holder: Holder, leaf: Leaf, should: Expected) -> list[Finding]:
         wanted = should.documents.get(leaf.id)
@@ -162,8 +151,7 @@ class Verifier:
 
     async def _repair(self, holder: Holder, context: Context, findings: Sequence[Finding]) -> None:
         if any(finding.kind == "database_missing" for finding in findings):
-            rebuilder = Rebuilder(self._settings, self._reader, self._couch, self._database, self._writer)
-            await rebuilder.rebuild(holder, context)
+            await Rebuilder(self._parts).rebuild(holder, context)
             return
         if any(finding.kind == "security" for finding in findings):
             await self._couch.create_database(holder.database, [principal(holder.id)])

@@ -238,15 +238,18 @@ def _is_what_we_meant(leaf: Leaf, change: Change) -> bool:
 def _written(
     person_id: str, change: Change, revision: str, as_of: datetime, ancestors: tuple[str, ...] | None = None
 ) -> Written:
+    before = change.known is not None and not change.known.deleted
+    after = change.document is not None
     return Written(
         person_id=person_id,
         document_id=change.id,
         client_id=change.client_id,
         digest=change.digest,
         revision=revision,
-        deleted=change.document is None,
+        deleted=not after,
         as_of=as_of,
         ancestors=ancestors,
+        gained=after - before,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from auth_service import devices
-from auth_service.commands.session import transaction
+from auth_service.commands.session import Reason, at_keyboard, device_terms, transaction
 from passbook.output import Json, print_facts, print_json, print_table
 from passbook.settings import Settings
 
@@ -20,18 +20,14 @@ Person = Annotated[str, typer.Option(help="User name or id.")]
 def add(
     person: Person,
     name: Annotated[str, typer.Option(help="What to call it.")] = "",
+    platform: Annotated[str, typer.Option(help="What it is: android, ios, web.")] = "",
     as_json: Json = False,
 ) -> None:
     """Make a replication credential. The password is shown once and kept nowhere."""
     settings = Settings.load()
     with transaction() as connection:
         credential = devices.add(
-            connection,
-            person,
-            name=name,
-            public_url=settings.public_url,
-            days=settings.device_days,
-            most=settings.devices_per_person,
+            connection, at_keyboard(), person, terms=device_terms(settings), name=name, platform=platform
         )
     if as_json:
         print_json(credential.as_json())
@@ -45,21 +41,35 @@ def list_(
 ) -> None:
     """Show the devices with access, and those that had it."""
     with transaction() as connection:
-        found = devices.everywhere(connection, person)
+        found = devices.everywhere(connection) if person is None else devices.of_person(connection, person)
     if as_json:
         print_json([device.as_json() for device in found])
     else:
         print_table(
-            ("username", "name", "state", "created", "expires", "device"),
-            [(d.username, d.name, d.state, d.created_at, d.expires_at, d.device) for d in found],
+            ("username", "name", "platform", "state", "created", "last synchronised", "expires", "device"),
+            [
+                (
+                    d.username,
+                    d.name,
+                    d.platform,
+                    d.state,
+                    d.created_at,
+                    d.last_synchronised_at,
+                    d.expires_at,
+                    d.device,
+                )
+                for d in found
+            ],
         )
 
 
 @app.command()
-def revoke(device: Annotated[str, typer.Argument(help="Device id.")], as_json: Json = False) -> None:
+def revoke(
+    device: Annotated[str, typer.Argument(help="Device id.")], reason: Reason = "", as_json: Json = False
+) -> None:
     """Refuse a device from its next request on."""
     with transaction() as connection:
-        devices.revoke(connection, device)
+        devices.revoke(connection, at_keyboard(), device, reason=reason)
     if as_json:
         print_json({"device": device, "state": "revoked"})
     else:

@@ -9,8 +9,14 @@ from typing import Annotated
 
 import typer
 
-from auth_service import people
-from auth_service.commands.session import transaction
+from auth_service import directory, granting, people, scopes
+from auth_service.commands.importing import import_people
+from auth_service.commands.session import FromInput, Reason, at_keyboard, password, transaction
+from auth_service.passwords import hash_password
+from auth_service.preview import preview as look_ahead
+from auth_service.scopes import Window
+from passbook.audit.chain import record
+from passbook.audit.events import PersonRead
 from passbook.context import opened, service_database
 from passbook.couch import CouchClient
 from passbook.erasure import erase
@@ -20,10 +26,10 @@ from passbook.scope import PERMISSIONS
 from passbook.settings import Settings
 
 app = typer.Typer(help="People who log in: add, look, link, permit, suspend, delete.", no_args_is_help=True)
+app.command("import")(import_people)
 
 Name = Annotated[str, typer.Argument(help="User name or id.", metavar="PERSON")]
 Clients = Annotated[list[str], typer.Option("--client", help="Client id in the ledger; can be repeated.")]
-FromInput = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
 
 
 @app.command()
@@ -35,17 +41,22 @@ def add(
         list[str], typer.Option("--permission", help=f"Only these, of: {', '.join(PERMISSIONS)}.")
     ] = [],  # noqa: B006
     password_stdin: FromInput = False,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Create a person. Without --password-stdin an initial password is made and shown once."""
+    given, initial = password(password_stdin)
+    hashed = hash_password(given, username=username)
     with transaction() as connection:
-        person, initial = people.add(
+        person = people.add(
             connection,
+            at_keyboard(),
             username=username,
             kind=kind,
             clients=_ids(client),
             permissions=permission or PERMISSIONS,
-            password=_password(password_stdin),
+            password_hash=hashed,
+            reason=reason,
         )
     _print(person, as_json, initial)
 
@@ -54,7 +65,7 @@ def add(
 def list_(as_json: Json = False) -> None:
     """Show everybody."""
     with transaction() as connection:
-        found = people.everybody(connection)
+        found = directory.everybody(connection)
     if as_json:
         print_json([person.as_json() for person in found])
     else:
@@ -72,23 +83,24 @@ def show(person: Name, as_json: Json = False) -> None:
 
 
 @app.command()
-def suspend(person: Name, as_json: Json = False) -> None:
+def suspend(person: Name, reason: Reason = "", as_json: Json = False) -> None:
     """Keep a person out until restored; nothing is deleted."""
     with transaction() as connection:
-        _print(people.suspend(connection, person), as_json)
+        _print(people.suspend(connection, at_keyboard(), person, reason=reason), as_json)
 
 
 @app.command()
-def restore(person: Name, as_json: Json = False) -> None:
+def restore(person: Name, reason: Reason = "", as_json: Json = False) -> None:
     """Let a suspended person in again."""
     with transaction() as connection:
-        _print(people.restore(connection, person), as_json)
+        _print(people.restore(connection, at_keyboard(), person, reason=reason), as_json)
 
 
 @app.command()
 def delete(
     person: Name,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Erase a person for good: access, devices, their database, their data here. On a terminal it asks first."""
@@ -100,13 +112,13 @@ def delete(
         service_database(outside) as database,
     ):
         with database.begin() as connection:
-            person_id, database_name = people.begin_deletion(connection, person)
+            person_id, database_name = people.begin_deletion(connection, at_keyboard(), person, reason=reason)
 
         async def finish() -> None:
             async with CouchClient(
                 outside.couchdb_url, connections=1, connect_seconds=settings.connect_seconds
             ) as couch:
-                await erase(couch, database, person_id, database_name)
+                await erase(couch, database, person_id, database_name, by=at_keyboard())
 
         asyncio.run(finish())
     if as_json:
@@ -116,25 +128,79 @@ def delete(
 
 
 @app.command("reset-password")
-def reset_password(person: Name, password_stdin: FromInput = False, as_json: Json = False) -> None:
-    """Set a new password, which must be changed at the next login."""
+def reset_password(
+    person: Name,
+    password_stdin: FromInput = False,
+    revoke_devices: Annotated[bool, typer.Option("--revoke-devices", help="Refuse their devices too.")] = False,
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Set a new password, which must be changed at the next login; everybody signed in with the old one is out."""
+    given, initial = password(password_stdin)
     with transaction() as connection:
-        changed, initial = people.reset_password(connection, person, _password(password_stdin))
+        username = people.show(connection, person).username
+    hashed = hash_password(given, username=username)
+    with transaction() as connection:
+        changed = people.reset_password(
+            connection, at_keyboard(), person, hashed, revoke_devices=revoke_devices, reason=reason
+        )
     _print(changed, as_json, initial)
 
 
 @app.command()
-def link(person: Name, client: Clients, as_json: Json = False) -> None:
+def link(person: Name, client: Clients, reason: Reason = "", as_json: Json = False) -> None:
     """Let a person see more clients."""
     with transaction() as connection:
-        _print(people.link(connection, person, _ids(client)), as_json)
+        _print(granting.link(connection, at_keyboard(), person, _ids(client), reason=reason), as_json)
 
 
 @app.command()
-def unlink(person: Name, client: Clients, as_json: Json = False) -> None:
+def unlink(person: Name, client: Clients, reason: Reason = "", as_json: Json = False) -> None:
     """Take clients away from a person; their documents leave the devices."""
     with transaction() as connection:
-        _print(people.unlink(connection, person, _ids(client)), as_json)
+        _print(granting.unlink(connection, at_keyboard(), person, _ids(client), reason=reason), as_json)
+
+
+@app.command()
+def changes(person: Name, as_json: Json = False) -> None:
+    """Show what was changed of what a person may see: pending, or done with what came and went."""
+    with transaction() as connection:
+        found = scopes.changes(connection, person)
+    if as_json:
+        print_json([change.as_json() for change in found])
+    else:
+        print_table(
+            ("requested", "what", "state", "documents added", "removed", "clients failed"),
+            [
+                (c.requested_at, c.what, c.state, c.documents_added, c.documents_removed, c.clients_failed)
+                for c in found
+            ],
+        )
+
+
+@app.command()
+def preview(
+    person: Name,
+    permission: Annotated[list[str], typer.Option("--permission", help="As if the person had exactly these.")] = [],  # noqa: B006
+    client: Clients = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Show what the person's devices hold, or would hold: how many documents of what, no content."""
+    settings = Settings.load()
+    with transaction() as connection:
+        seen = look_ahead(
+            connection,
+            person,
+            today=datetime.now(settings.tenant_timezone).date(),
+            clients=_ids(client) or None,
+            permissions=permission or None,
+        )
+        record(connection, at_keyboard(), PersonRead(person=seen.person, what="preview"))
+    if as_json:
+        print_json(seen.as_json())
+    else:
+        print_facts({name: value for name, value in seen.as_json().items() if name not in ("documents", "ids")})
+        print_table(("type", "documents"), list(seen.documents.items()))
 
 
 @app.command()
@@ -146,6 +212,7 @@ def permit(
     history_from: Annotated[str | None, typer.Option(help="Transactions from this day on, YYYY-MM-DD.")] = None,
     history_months: Annotated[int | None, typer.Option(help="Transactions of the last so many months.")] = None,
     history_all: Annotated[bool, typer.Option("--history-all", help="All transactions.")] = False,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Change what a person may see."""
@@ -155,7 +222,16 @@ def permit(
             "Nothing to change.", remedy="Say --only, --grant or --deny with a permission, or a --history option."
         )
     with transaction() as connection:
-        changed = people.permit(connection, person, only=only or None, grant=grant, deny=deny, window=window)
+        changed = granting.permit(
+            connection,
+            at_keyboard(),
+            person,
+            only=only or None,
+            grant=grant,
+            deny=deny,
+            window=window,
+            reason=reason,
+        )
     _print(changed, as_json)
 
 
@@ -168,21 +244,17 @@ def _ids(texts: list[str]) -> list[int]:
     return [int(text) for text in texts]
 
 
-def _window(since: str | None, months: int | None, everything: bool) -> people.Window | None:
+def _window(since: str | None, months: int | None, everything: bool) -> Window | None:
     if sum((since is not None, months is not None, everything)) > 1:
         raise Refused("Say one of --history-from, --history-months and --history-all.")
     if since is not None:
         try:
-            return people.Window(since=datetime.strptime(since, "%Y-%m-%d").date())  # noqa: DTZ007 - a day has no zone
+            return Window(since=datetime.strptime(since, "%Y-%m-%d").date())  # noqa: DTZ007 - a day has no zone
         except ValueError:
             raise Refused(f"{since!r} is no day.", remedy="Write it as YYYY-MM-DD.") from None
     if months is not None:
-        return people.Window(months=months)
-    return people.Window() if everything else None
-
-
-def _password(from_input: bool) -> str | None:
-    return sys.stdin.readline().rstrip("\n") if from_input else None
+        return Window(months=months)
+    return Window() if everything else None
 
 
 def _print(person: people.Person, as_json: bool, initial_password: str | None = None) -> None:

@@ -1,14 +1,27 @@
-"""One transaction on the service database, for one command."""
+"""What every command here needs: a transaction on the service database, and who is at the keyboard."""
 
 from __future__ import annotations
 
+import getpass
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
+import typer
 from sqlalchemy import Connection
 
+from auth_service.devices import Terms
+from auth_service.passwords import initial_password
+from passbook.audit.chain import Actor, operator
 from passbook.context import opened, service_database
 from passbook.settings import Settings
+
+#: The option of every command that changes something.
+Reason = Annotated[str, typer.Option(help="Why; goes into the audit log. No names of people.")]
+
+
+FromInput = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
 
 
 @contextmanager
@@ -20,3 +33,24 @@ def transaction() -> Iterator[Connection]:
         database.begin() as connection,
     ):
         yield connection
+
+
+def at_keyboard() -> Actor:
+    """The operator, by the name of their account on this machine."""
+    try:
+        return operator(getpass.getuser())
+    except (OSError, KeyError):
+        return operator("unknown")  # a container without an account for its user id
+
+
+def device_terms(settings: Settings) -> Terms:
+    """What the settings say about devices."""
+    return Terms(settings.public_url, settings.device_days, settings.devices_per_person)
+
+
+def password(from_input: bool) -> tuple[str, str | None]:
+    """The password to set, and the same again if it was made here and must be shown."""
+    if from_input:
+        return sys.stdin.readline().rstrip("\n"), None
+    initial = initial_password()
+    return initial, initial

@@ -38,6 +38,10 @@ class Actor:
     address: str = ""
 
 
+#: The worker finishing what others have begun.
+WORKER = Actor("worker")
+
+
 @dataclass(frozen=True)
 class Entry:
     """A row of the log."""

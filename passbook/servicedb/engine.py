@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -29,10 +30,13 @@ _MIGRATION_LOCK = 0x70617373
 class ServiceDatabase:
     """The service database. `begin()` is one transaction."""
 
-    def __init__(self, address: str, *, connect_seconds: float = 5.0) -> None:
+    def __init__(self, address: str, *, connect_seconds: float = 5.0, connections: int = 5) -> None:
         self.url = database_url(address)
         self.engine: Engine = create_engine(
-            self.url, pool_pre_ping=True, connect_args={"connect_timeout": max(1, round(connect_seconds))}
+            self.url,
+            pool_size=connections,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": max(1, round(connect_seconds))},
         )
 
     @contextmanager
@@ -74,6 +78,19 @@ class ServiceDatabase:
             raise Refused(
                 "The service database is not prepared for this release of Passbook.", remedy="Run `passbook init`."
             )
+
+    def grant_to(self, role: str) -> str:
+        """Give a role of the server what running Passbook takes; the role. The owner of the tables must do this.
+
+        The audit log it may read and add to. Raises `Refused` for a role that does not exist.
+        """
+        with self.begin() as connection:
+            if connection.execute(text("SELECT to_regrole(quote_ident(:role))"), {"role": role}).scalar() is None:
+                raise Refused(f"There is no PostgreSQL role {role!r}.", remedy="Make it first: CREATE ROLE …")
+            quoted = connection.dialect.identifier_preparer.quote_identifier(role)
+            grants = (resources.files("passbook.servicedb") / "sql" / "grants.sql").read_text("utf-8")
+            connection.exec_driver_sql(grants.replace("{role}", quoted))
+        return role
 
     def dispose(self) -> None:
         """Close every connection."""

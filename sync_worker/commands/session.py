@@ -14,6 +14,7 @@ from sync_worker.cycle import Worker
 from sync_worker.ledger.connection import LedgerConnection
 from sync_worker.ledger.pictures import Pictures
 from sync_worker.ledger.reader import LedgerReader
+from sync_worker.parts import Parts
 
 
 def _prepare(reader: LedgerReader, *, sample: bool) -> None:
@@ -46,6 +47,6 @@ async def worker(outside: Outside, database: ServiceDatabase) -> AsyncIterator[W
             connect_seconds=settings.connect_seconds,
         ) as couch:
             await couch.check()
-            yield Worker(settings, reader, couch, database)
+            yield Worker(Parts(settings, reader, couch, database))
     finally:
         ledger.dispose()

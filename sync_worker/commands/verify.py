@@ -6,13 +6,12 @@ import asyncio
 from typing import Annotated
 
 import typer
-from sqlalchemy import Connection, func, or_, select
 
 from passbook.context import opened, service_database
-from passbook.errors import CheckFailed, Refused
+from passbook.errors import CheckFailed
+from passbook.lookup import person_id_of
 from passbook.output import Json, print_json, print_table
 from passbook.progress import reporting
-from passbook.servicedb.tables import person as person_table
 from passbook.settings import Settings
 from sync_worker.commands.session import worker
 from sync_worker.verifying import Report
@@ -38,7 +37,7 @@ def verify(
         service_database(outside) as database,
     ):
         with database.begin() as connection:
-            only = _id_of(connection, person) if person is not None else None
+            only = person_id_of(connection, person) if person is not None else None
         report = asyncio.run(work())
     if as_json:
         print_json(report.as_json())
@@ -53,14 +52,3 @@ def verify(
             "The copies are not what the ledger says.",
             remedy="`passbook verify --repair` puts them right; see also `passbook dead-letters list`.",
         )
-
-
-def _id_of(connection: Connection, name: str) -> str:
-    found: str | None = connection.execute(
-        select(person_table.c.id).where(
-            or_(person_table.c.id == name, func.lower(person_table.c.username) == name.lower())
-        )
-    ).scalar()
-    if found is None:
-        raise Refused(f"There is no person {name!r}.", remedy="`passbook person list` shows everybody.")
-    return found

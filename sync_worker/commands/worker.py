@@ -6,21 +6,17 @@ import asyncio
 import signal
 import sys
 
-import structlog
 import typer
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from apscheduler.triggers.interval import IntervalTrigger
 
 from passbook.context import opened, service_database
-from passbook.errors import PassbookError, Unavailable
 from passbook.output import Json, print_facts, print_json
 from passbook.progress import reporting
 from passbook.settings import Settings
 from sync_worker.commands.session import worker
-from sync_worker.cycle import Summary, Worker
+from sync_worker.cycle import Worker
 from sync_worker.ledger.reader import Failure
-
-log = structlog.get_logger()
+from sync_worker.loop import Loop
+from sync_worker.run import Summary
 
 app = typer.Typer(help="Keep every copy equal to the ledger.", no_args_is_help=True)
 
@@ -48,7 +44,7 @@ def once(as_json: Json = False) -> None:
 
 @app.command()
 def run(as_json: Json = False) -> None:
-    """Pass after pass, until stopped with Ctrl-C or SIGTERM; a pass under way is finished first."""
+    """Pass after pass, changes of scope at once, until Ctrl-C or SIGTERM; a pass under way is finished first."""
     settings = Settings.load()
 
     async def work() -> None:
@@ -58,25 +54,16 @@ def run(as_json: Json = False) -> None:
             loop.add_signal_handler(number, stopping.set)
         async with worker(outside, database) as one:
             print("worker: ready", file=sys.stderr, flush=True)
-
-            passing = asyncio.Lock()
             named: set[Failure] = set()
 
-            async def one_pass() -> None:
-                async with passing:
-                    await _one_pass(one, named, as_json)
+            def tell(summary: Summary, full: bool) -> None:
+                _name_failures(one, named)
+                if full:
+                    named.clear()
+                named.update(one.failed)
+                _print(summary, as_json)
 
-            scheduler = AsyncIOScheduler()
-            # One pass at a time: one that takes longer than the interval delays the next.
-            scheduler.add_job(
-                one_pass, IntervalTrigger(seconds=settings.worker_interval_seconds), max_instances=1, coalesce=True
-            )
-            await one_pass()
-            scheduler.start()
-            await stopping.wait()
-            scheduler.pause()
-            async with passing:
-                scheduler.shutdown(wait=False)
+            await Loop(one, database, interval_seconds=settings.worker_interval_seconds, tell=tell).run(stopping)
 
     with (
         opened(settings, servicedb=True, couchdb=True, ledger=True) as outside,
@@ -85,24 +72,7 @@ def run(as_json: Json = False) -> None:
         asyncio.run(work())
 
 
-async def _one_pass(one: Worker, named: set[Failure], as_json: bool) -> None:
-    try:
-        with reporting("clients") as reporter:
-            summary = await one.run_pass(reporter)
-    except Unavailable as error:
-        # Something outside is away: the next pass tries again, and nothing is lost meanwhile.
-        log.warning("pass not finished", problem=error.message)
-        return
-    except PassbookError as error:
-        log.error("pass not finished", problem=error.message, remedy=error.remedy)
-        return
-    except Exception:
-        # A defect must not end the worker: the next pass may well succeed, and the log tells.
-        log.exception("pass not finished")
-        return
-    _name_failures(one, named)
-    named.clear()
-    named.update(one.failed)
+def _print(summary: Summary, as_json: bool) -> None:
     if as_json:
         print_json(summary.as_json())
     elif summary.documents_written or summary.documents_deleted:

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from auth_service import people
+from auth_service import granting
 from sample_institution import moves
 from sample_institution.demo.children import running
 from sample_institution.pouch import PouchClient
+from tests.support.actors import TESTER
 from tests.support.killing import passbook
 from tests.support.stage import Stage
 
@@ -114,7 +115,7 @@ async def test_an_agent_with_many_clients_loses_one_and_keeps_the_rest(
         before = await phone.docs()
         assert {one["client_id"] for one in before if "client_id" in one} == set(clients)
         with stage.database.begin() as connection:
-            people.unlink(connection, "agent", [clients[3]])
+            granting.unlink(connection, TESTER, "agent", [clients[3]])
         await stage.run()
         assert (await phone.replicate())["ok"] is True
         after = await phone.docs()
@@ -136,7 +137,7 @@ async def test_T03_an_old_revision_of_a_client_taken_away_cannot_be_asked_for(
     revision = (await stage.revisions("agent"))[f"client:{lose}"]
     url, username, password = await _device(gateway, "agent")
     with stage.database.begin() as connection:
-        people.unlink(connection, "agent", [lose])
+        granting.unlink(connection, TESTER, "agent", [lose])
     await stage.run()
     headers = {"Authorization": aiohttp.encode_basic_auth(username, password, "utf-8")}
     async with aiohttp.ClientSession(headers=headers) as session, asyncio.timeout(30):

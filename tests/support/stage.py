@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from auth_service import people
+from auth_service import granting
 from passbook.context import Outside
 from passbook.couch import CouchClient
 from passbook.progress import Reporter, Silent
@@ -23,6 +23,7 @@ from sample_institution.institution import Institution
 from sync_worker.commands.session import worker
 from sync_worker.cycle import Summary, Worker
 from sync_worker.verifying import Report
+from tests.support.actors import TESTER
 
 
 class Stage:
@@ -75,7 +76,7 @@ class Stage:
             }
             connection.execute(sa.insert(tables.person), row)
             if clients:
-                people.link(connection, username, clients)
+                granting.link(connection, TESTER, username, clients)
         return str(row["id"])
 
     @contextlib.asynccontextmanager

@@ -8,9 +8,10 @@ import signal
 import pytest
 import sqlalchemy as sa
 
-from auth_service import people
+from auth_service import granting
 from passbook.servicedb import tables
 from sample_institution import moves
+from tests.support.actors import TESTER
 from tests.support.killing import door, passbook
 from tests.support.stage import Stage
 
@@ -25,8 +26,8 @@ async def _disturbance(stage: Stage) -> None:
     a, b, c = stage.institution.agent_clients[:3]
     moves.deposit(stage.ledger, moves.active_savings_of(stage.ledger, a), 12)
     with stage.database.begin() as connection:
-        people.link(connection, "agent", [c])
-        people.unlink(connection, "agent", [b])
+        granting.link(connection, TESTER, "agent", [c])
+        granting.unlink(connection, TESTER, "agent", [b])
     stage.add("customer", [stage.institution.customer])
 
 

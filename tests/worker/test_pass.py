@@ -12,11 +12,13 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from auth_service import people
+from auth_service import granting, people
+from auth_service.scopes import Window
 from passbook.progress import Counting
 from passbook.servicedb import tables
 from projections.documents import TYPES
 from sample_institution import moves
+from tests.support.actors import TESTER
 from tests.support.stage import Stage
 
 SCHEMAS = {
@@ -133,7 +135,7 @@ async def test_losing_a_client_leaves_tombstones_for_its_documents_and_no_others
     before = await stage.copies("agent")
     mine = {key for key, document in before.items() if document.get("client_id") == lose}
     with stage.database.begin() as connection:
-        people.unlink(connection, "agent", [lose])
+        granting.unlink(connection, TESTER, "agent", [lose])
     summary = await stage.run()
     after = await stage.copies("agent")
     assert summary.documents_deleted == len(mine) > 3
@@ -142,7 +144,7 @@ async def test_losing_a_client_leaves_tombstones_for_its_documents_and_no_others
     unchanged = {key: document["_rev"] for key, document in after.items() if key != "passbook"}
     assert unchanged == {key: before[key]["_rev"] for key in unchanged}
     with stage.database.begin() as connection:
-        people.link(connection, "agent", [lose])
+        granting.link(connection, TESTER, "agent", [lose])
     await stage.run()
     again = await stage.copies("agent")
     assert again.keys() == before.keys()
@@ -154,7 +156,7 @@ async def test_losing_the_last_client_leaves_the_manifest_alone(stage: Stage) ->
     stage.add("customer", [client])
     await stage.run()
     with stage.database.begin() as connection:
-        people.unlink(connection, "customer", [client])
+        granting.unlink(connection, TESTER, "customer", [client])
     await stage.run()
     copies = await stage.copies("customer")
     assert copies.keys() == {"passbook"}
@@ -180,7 +182,7 @@ async def test_a_permission_taken_away_takes_its_documents_away(stage: Stage, de
     await stage.run()
     before = set(await stage.copies("customer"))
     with stage.database.begin() as connection:
-        people.permit(connection, "customer", deny=[denied])
+        granting.permit(connection, TESTER, "customer", deny=[denied])
     await stage.run()
     after = set(await stage.copies("customer"))
     gone = {key for key in before if re.fullmatch(PERMISSION_OF[denied], key)}
@@ -196,7 +198,7 @@ async def test_a_history_window_cuts_transactions_and_nothing_else(stage: Stage)
 
     since = date(2026, 2, 15)
     with stage.database.begin() as connection:
-        people.permit(connection, "customer", window=people.Window(since=since))
+        granting.permit(connection, TESTER, "customer", window=Window(since=since))
     await stage.run()
     after = await stage.copies("customer")
     days = [row["on"] for document in after.values() for row in document.get("transactions", ())]
@@ -270,7 +272,14 @@ async def test_the_manifest_is_the_last_change_of_every_database(stage: Stage) -
 
 async def test_databases_have_opaque_names_and_let_in_their_person_alone(stage: Stage) -> None:
     with stage.database.begin() as connection:
-        added, _ = people.add(connection, username="amina", kind="customer", clients=[stage.institution.customer])
+        added = people.add(
+            connection,
+            TESTER,
+            username="amina",
+            kind="customer",
+            clients=[stage.institution.customer],
+            password_hash="-",
+        )
         name = connection.execute(sa.select(tables.person.c.database_name)).scalar_one()
     assert re.fullmatch(r"passbook-[0-9a-f]{32}", name)
     await stage.run()

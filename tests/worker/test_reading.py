@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sync_worker.ledger.reader import Batch
-from sync_worker.reading import batches
+from sync_worker.reading import Pace, batches
 
 
 class Reader:
@@ -23,20 +23,20 @@ class Reader:
 
 async def test_every_client_comes_once_and_in_order() -> None:
     reader = Reader()
-    seen = [list(ids) async for ids, _ in batches(reader, range(1, 24), size=5, per_second=0)]  # type: ignore[arg-type]
+    seen = [list(ids) async for ids, _ in batches(reader, range(1, 24), size=5, pace=Pace(0))]  # type: ignore[arg-type]
     assert [client for part in seen for client in part] == list(range(1, 24))
     assert [len(part) for part in seen] == [5, 5, 5, 5, 3]
 
 
 async def test_no_clients_no_reading() -> None:
     reader = Reader()
-    assert [one async for one in batches(reader, [], size=5, per_second=0)] == []  # type: ignore[arg-type]
+    assert [one async for one in batches(reader, [], size=5, pace=Pace(0))] == []  # type: ignore[arg-type]
     assert not reader.asked
 
 
 async def test_T30_the_rate_is_never_above_its_bound() -> None:
     reader = Reader()
-    async for _ in batches(reader, range(60), size=10, per_second=200):  # type: ignore[arg-type]
+    async for _ in batches(reader, range(60), size=10, pace=Pace(200)):  # type: ignore[arg-type]
         pass
     first = reader.asked[0][0]
     for number, (asked, _) in enumerate(reader.asked):
@@ -45,7 +45,7 @@ async def test_T30_the_rate_is_never_above_its_bound() -> None:
 
 async def test_one_batch_is_read_ahead_and_no_more() -> None:
     reader = Reader()
-    stream = batches(reader, range(50), size=10, per_second=0)  # type: ignore[arg-type]
+    stream = batches(reader, range(50), size=10, pace=Pace(0))  # type: ignore[arg-type]
     await anext(stream)
     deadline = time.monotonic() + 5
     while len(reader.asked) < 2 and time.monotonic() < deadline:

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from auth_service import people
+from auth_service import directory, people
 from passbook.couch import CouchClient
 from passbook.progress import Silent
 from passbook.servicedb import tables
+from tests.support.actors import TESTER
 from tests.support.stage import Stage
 
 FORGED = "99999-ffffffffffffffffffffffffffffffff"
@@ -159,7 +160,7 @@ async def test_a_person_erased_during_a_pass_does_not_come_back(
         async def erased_first(*arguments: Any, **options: Any) -> Any:
             monkeypatch.setattr(one.couch, "bulk", send)
             with stage.database.begin() as connection:
-                people.begin_deletion(connection, "customer")
+                people.begin_deletion(connection, TESTER, "customer")
             await one.couch.delete_database(name)
             return await send(*arguments, **options)
 
@@ -169,7 +170,7 @@ async def test_a_person_erased_during_a_pass_does_not_come_back(
         await one.run_pass(Silent())
         assert not await one.couch.database_exists(name)
     with stage.database.begin() as connection:
-        assert people.everybody(connection) == []
+        assert directory.everybody(connection) == []
 
 
 async def test_a_person_erased_while_the_database_is_made_has_none(
@@ -183,7 +184,7 @@ async def test_a_person_erased_while_the_database_is_made_has_none(
         async def erased_meanwhile(*arguments: Any) -> None:
             monkeypatch.setattr(one.couch, "create_database", make)
             with stage.database.begin() as connection:
-                people.begin_deletion(connection, "customer")
+                people.begin_deletion(connection, TESTER, "customer")
             await one.couch.delete_database(name)
             await make(*arguments)
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from auth_service import people
+from auth_service import granting, people
 from passbook.scope import PERMISSIONS, Scope, scope_of
+from tests.support.actors import TESTER
 from tests.support.stage import Stage
 
 TODAY = date(2026, 6, 30)
@@ -115,17 +116,17 @@ async def test_T02_a_database_holds_exactly_what_its_person_may_see(stage: Stage
         for operation, argument in [*history, ("pass", None)]:
             with stage.database.begin() as connection:
                 if operation == "link":
-                    people.link(connection, name, [pool[argument]])
+                    granting.link(connection, TESTER, name, [pool[argument]])
                     clients.add(pool[argument])
                 elif operation == "unlink" and pool[argument] in clients:
-                    people.unlink(connection, name, [pool[argument]])
+                    granting.unlink(connection, TESTER, name, [pool[argument]])
                     clients.remove(pool[argument])
                 elif operation in ("grant", "deny"):
-                    people.permit(connection, name, **{operation: [argument]})
+                    granting.permit(connection, TESTER, name, **{operation: [argument]})
                     (permissions.add if operation == "grant" else permissions.discard)(argument)
                 elif operation == "suspend":
-                    people.suspend(connection, name)
-                    people.restore(connection, name)
+                    people.suspend(connection, TESTER, name)
+                    people.restore(connection, TESTER, name)
             if operation != "pass":
                 continue
             await stage.run()
@@ -136,7 +137,7 @@ async def test_T02_a_database_holds_exactly_what_its_person_may_see(stage: Stage
             assert found == wanted
         assert (await stage.verify(only=f"person-{name}")).ok
         with stage.database.begin() as connection:
-            people.begin_deletion(connection, name)
+            people.begin_deletion(connection, TESTER, name)
 
     import asyncio
 

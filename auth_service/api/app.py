@@ -1,0 +1,112 @@
+"""The auth service as a FastAPI application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import anyio.to_thread
+import structlog
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from auth_service import devices, sessions
+from auth_service.api import envelope
+from auth_service.api.middleware import Surroundings
+from auth_service.api.routes import (
+    administrators,
+    approvals,
+    audit,
+    health,
+    mine,
+    oauth,
+    people,
+    scopes,
+    tenant,
+)
+from auth_service.api.routes import devices as device_routes
+from auth_service.service import Service
+from auth_service.tokens import ADMINISTRATORS, PEOPLE
+from passbook import __version__
+from passbook.audit import chain
+
+log = structlog.get_logger()
+
+_ADMINISTRATION = (people, scopes, device_routes, tenant, administrators, approvals, audit)
+#: Threads for requests; as many connections to the service database, so that none waits for one.
+THREADS = 20
+_SWEEP_EVERY = 600.0  # seconds
+_DESCRIPTION = """People and administrators sign in at different doors, with different tokens; a token of one door
+is refused at the other. Every error is `{code, message, detail, request_id}`."""
+
+
+def build(service: Service) -> FastAPI:
+    """The application, with the routes of the service's parts."""
+    app = FastAPI(
+        title="Passbook auth service",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=_lifespan,
+        # The interactive pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    envelope.install(app)
+    app.include_router(health.routes)
+    if "people" in service.parts:
+        app.include_router(oauth.router(PEOPLE))
+        app.include_router(oauth.simple)
+        app.include_router(mine.routes)
+    if "administration" in service.parts:
+        app.include_router(oauth.router(ADMINISTRATORS))
+        for module in _ADMINISTRATION:
+            app.include_router(module.routes)
+    if service.settings.browser_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=service.settings.browser_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-Id"],
+            expose_headers=["ETag", "Retry-After", "X-Request-Id"],
+            max_age=600,
+        )
+    app.add_middleware(Surroundings, metrics=service.metrics)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+    sweeping = asyncio.create_task(_sweep(service))
+    try:
+        yield
+    finally:
+        sweeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await sweeping
+        service.hashing.close()
+
+
+async def _sweep(service: Service) -> None:
+    """Now and then: throw away what has had its day, and say where the audit log stands."""
+    while True:
+        try:
+            await asyncio.to_thread(_sweep_once, service)
+        except Exception as error:
+            # It comes again; the database may be away for a while.
+            log.warning("sweep not finished", problem=type(error).__name__)
+        await asyncio.sleep(_SWEEP_EVERY)
+
+
+def _sweep_once(service: Service) -> None:
+    with service.database.begin() as connection:
+        devices.sweep(connection)
+        sessions.sweep(connection)
+        service.limits.sweep(connection)
+        head = chain.head(connection)
+    # An anchor in a log that is kept elsewhere proves later that the audit log was not made anew.
+    log.warning("audit anchor", anchor=str(head) if head else None)

@@ -1,0 +1,111 @@
+"""What surrounds every request: its id, its size limit, its line in the log, its place in the metrics."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import structlog
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from auth_service.api import envelope
+from auth_service.metrics import Metrics
+from passbook.credentials import new_id
+
+log = structlog.get_logger()
+
+#: A request id that came from outside is taken over if it can do no harm in a log.
+_GOOD_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+LARGEST_BODY = 64 * 1024
+
+#: On every answer: nothing of it may stay in a cache on the way, or be taken for a page by a browser.
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class Surroundings:
+    """The outermost layer. A defect of ours ends here, as an answer of the usual shape."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        offered = Headers(scope=scope).get("x-request-id", "")
+        request_id = offered if _GOOD_ID.fullmatch(offered) else new_id("request")
+        scope.setdefault("state", {})["request_id"] = request_id
+        started, status, size = time.monotonic(), 0, 0
+
+        async def limited() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > LARGEST_BODY:
+                raise _TooLarge
+            return message
+
+        async def marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            declared = Headers(scope=scope).get("content-length", "0")
+            if declared.isdigit() and int(declared) > LARGEST_BODY:
+                raise _TooLarge
+            await self._app(scope, limited, marked)
+        except _TooLarge:
+            if not status:
+                await _refuse_size(scope, receive, marked)
+        except Exception:
+            log.exception("request failed", request_id=request_id, route=_route(scope))
+            if status:
+                raise  # the answer has begun: the connection must break, or it would look complete
+            await envelope.internal(Request(scope))(scope, receive, marked)
+        finally:
+            seconds = time.monotonic() - started
+            self._metrics.request(_route(scope), scope["method"], status, seconds)
+            log.info(
+                "request",
+                request_id=request_id,
+                method=scope["method"],
+                route=_route(scope),
+                status=status,
+                seconds=round(seconds, 4),
+            )
+
+
+async def _refuse_size(scope: Scope, receive: Receive, send: Send) -> None:
+    refusal = envelope.answer(
+        Request(scope),
+        413,
+        "too_large",
+        f"A request has at most {LARGEST_BODY:,} bytes.",
+        headers={"Connection": "close"},
+    )
+    await refusal(scope, receive, send)
+
+
+def _route(scope: Scope) -> str:
+    """The route's template: ids in a path are many, and tell who was looked at."""
+    route: Any = scope.get("route")
+    return str(getattr(route, "path", "other"))

@@ -1,0 +1,375 @@
+"""What requests carry and answers hold, where it is not a domain object itself. Unknown members are refused."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from auth_service import administrators, approvals, directory, people
+from auth_service.devices import Device
+from auth_service.scopes import MOST_CLIENTS, Window
+
+#: Opaque ids are small letters, digits and hyphens.
+_ID = r"^[a-z0-9-]+$"
+PersonId = Annotated[str, Path(pattern=_ID, max_length=100, examples=["person-7a3f"])]
+DeviceId = Annotated[str, Path(pattern=_ID, max_length=100, examples=["device-9c41"])]
+AdministratorId = Annotated[str, Path(pattern=_ID, max_length=100, examples=["administrator-02bd"])]
+ApprovalId = Annotated[str, Path(pattern=_ID, max_length=100, examples=["approval-ee10"])]
+ClientId = Annotated[int, Path(gt=0, lt=2**63, examples=[17])]
+Limit = Annotated[int, Query(ge=1, le=directory.LONGEST_PAGE, description="How many at most.")]
+Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
+
+_NO_CONTROL = r"^[^\x00-\x1f\x7f]*$"
+Line = Annotated[str, Field(max_length=200, pattern=_NO_CONTROL)]
+Password = Annotated[str, Field(max_length=1000)]
+ReasonText = Annotated[
+    str,
+    Field(
+        min_length=3,
+        max_length=500,
+        pattern=_NO_CONTROL,
+        description="Why; kept in the audit log for ever, so no names of people.",
+        examples=["phone reported stolen, ticket 4711"],
+    ),
+]
+_Permission = Literal["profile", "image", "loans", "schedules", "savings", "charges", "transactions"]
+_Kind = Literal["customer", "agent"]
+_Role = Literal["support", "manager", "owner"]
+_Clients = Annotated[
+    list[Annotated[int, Field(gt=0, lt=2**63)]], Field(max_length=MOST_CLIENTS, examples=[[17, 18]])
+]
+
+
+class Request(BaseModel):
+    """The body of a request: members that are not named here are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Reason(Request):
+    """Why something is done."""
+
+    reason: ReasonText
+
+
+class OptionalReason(Request):
+    """Why something is done, if it is worth saying."""
+
+    reason: Annotated[str, Field(max_length=500, pattern=_NO_CONTROL)] = ""
+
+
+class HistoryWindow(Request):
+    """How much history: from a day, or the last so many months; neither for all of it."""
+
+    history_from: date | None = None
+    history_months: Annotated[int, Field(ge=1, le=1200)] | None = None
+
+    def window(self) -> Window:
+        return Window(self.history_from, self.history_months)
+
+
+class NewPerson(HistoryWindow, OptionalReason):
+    """A person to be."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"username": "amina", "kind": "customer", "clients": [17]}]},
+    )
+
+    username: Line
+    kind: _Kind = "customer"
+    clients: _Clients = []
+    permissions: list[_Permission] | None = Field(None, description="All if not given.", max_length=20)
+    password: Password | None = Field(
+        None,
+        description="One is made, and told once, if not given. Either way it must be changed at first sign-in.",
+    )
+
+
+class PersonChange(OptionalReason):
+    """Who a person is, changed."""
+
+    username: Line | None = None
+    kind: _Kind | None = None
+
+
+class Links(OptionalReason):
+    """Clients to link."""
+
+    clients: Annotated[_Clients, Field(min_length=1)]
+
+
+class Permissions(HistoryWindow, OptionalReason):
+    """What a person may see: these permissions and this window, instead of what was there."""
+
+    permissions: list[_Permission] = Field(max_length=20, examples=[["profile", "loans"]])
+
+
+class PreviewRequest(HistoryWindow):
+    """A scope to try: what is not given is as it is."""
+
+    clients: _Clients | None = None
+    permissions: list[_Permission] | None = Field(None, max_length=20)
+
+
+class PasswordReset(OptionalReason):
+    """A new password for somebody else."""
+
+    password: Password | None = Field(None, description="One is made, and told once, if not given.")
+    revoke_devices: bool = Field(False, description="Refuse their devices too.")
+
+
+class SignOut(Reason):
+    """Ending somebody's sessions."""
+
+    revoke_devices: bool = False
+
+
+class PasswordChange(Request):
+    """One's own new password."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"current": "the present one", "new": "three words and a tree", "sign_out_others": True}]
+        },
+    )
+
+    current: Password
+    new: Password
+    sign_out_others: bool = Field(False, description="End every other session and revoke every other device.")
+    keep_device: str | None = Field(
+        None, pattern=_ID, max_length=100, description="The device that goes on: the one this is sent from."
+    )
+
+
+class AdministratorPasswordChange(Request):
+    """One's own new password; every other session ends."""
+
+    current: Password
+    new: Password
+
+
+class NewDevice(Request):
+    """A device to register."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "Amina's phone", "platform": "android"}]}
+    )
+
+    name: Annotated[str, Field(max_length=100, pattern=_NO_CONTROL)] = ""
+    platform: Annotated[str, Field(max_length=100, pattern=_NO_CONTROL)] = ""
+
+
+class ManyDevices(Reason):
+    """Devices to revoke at once."""
+
+    devices: Annotated[
+        list[Annotated[str, Field(pattern=_ID, max_length=100)]], Field(min_length=1, max_length=1000)
+    ]
+
+
+class Switch(Reason):
+    """Access for everybody, on or off."""
+
+    open: bool
+
+
+class NewAdministrator(OptionalReason):
+    """An administrator to be."""
+
+    username: Line
+    role: _Role
+    password: Password | None = Field(None, description="One is made, and told once, if not given.")
+
+
+class AdministratorChange(OptionalReason):
+    """Role or state of an administrator."""
+
+    role: _Role | None = None
+    state: Literal["active", "suspended"] | None = None
+
+
+class AdministratorReset(OptionalReason):
+    """A new password for another administrator."""
+
+    password: Password | None = None
+
+
+# Answers
+
+
+class TokenAnswer(BaseModel):
+    """RFC 6749, 5.1. `must_change_password`: the tokens are good for changing the password alone."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int
+    refresh_token: str
+    must_change_password: bool
+
+
+class Me(BaseModel):
+    """Who I am and what I may see."""
+
+    person: str
+    username: str
+    kind: str
+    clients: list[int]
+    permissions: list[str]
+    history_from: date | None
+    history_months: int | None
+    must_change_password: bool
+
+
+class Authenticated(TokenAnswer):
+    """The answer to HTTP Basic: who I am, and tokens to go on with."""
+
+    authenticated: Literal[True]
+    me: Me
+
+
+class OAuthProblem(BaseModel):
+    """RFC 6749, 5.2, with our own envelope around it."""
+
+    error: str
+    error_description: str
+    code: str
+    message: str
+    detail: dict[str, Any] | None
+    request_id: str
+
+
+class CredentialAnswer(BaseModel):
+    """A replication credential, shown once."""
+
+    device: str
+    url: str
+    username: str
+    password: str
+    expires_at: datetime
+
+
+class MyDevice(BaseModel):
+    """A device of mine."""
+
+    device: str
+    name: str
+    platform: str
+    state: str
+    created_at: datetime
+    last_synchronised_at: datetime | None
+    expires_at: datetime
+    revoked_at: datetime | None
+
+    @classmethod
+    def of(cls, one: Device) -> MyDevice:
+        return cls(**{name: getattr(one, name) for name in cls.model_fields})
+
+
+class MyDevices(BaseModel):
+    """The devices with access to my copy, and those that had it."""
+
+    items: list[MyDevice]
+
+
+class Devices(BaseModel):
+    """A page of devices."""
+
+    items: list[Device]
+    next: str | None
+
+
+class People(BaseModel):
+    """A page of people, by user name."""
+
+    items: list[people.Person]
+    next: str | None
+
+
+class PersonAnswer(BaseModel):
+    """A person; `initial_password` is told once, when one was made."""
+
+    person: people.Person
+    initial_password: str | None = None
+
+
+class Erasure(BaseModel):
+    """How far a deletion is: `done`, or `pending` until the worker has deleted the database."""
+
+    person: str
+    state: Literal["done", "pending"]
+
+
+class Ended(BaseModel):
+    """What was ended."""
+
+    sessions_ended: int
+    devices_revoked: int
+
+
+class Administrators(BaseModel):
+    """All administrators, by user name."""
+
+    items: list[administrators.Administrator]
+
+
+class AdministratorAnswer(BaseModel):
+    """An administrator; `initial_password` is told once, when one was made."""
+
+    administrator: administrators.Administrator
+    initial_password: str | None = None
+
+
+class WhoIAm(BaseModel):
+    """The administrator who asks."""
+
+    administrator: str
+    username: str
+    role: str
+    must_change_password: bool
+
+
+class Approvals(BaseModel):
+    """The acts that wait for a second administrator."""
+
+    items: list[approvals.Approval]
+
+
+class Revoked(BaseModel):
+    """What became of a bulk revocation: done at once, or waiting for a second administrator."""
+
+    revoked: int | None = None
+    approval: approvals.Approval | None = None
+
+
+class AuditEntry(BaseModel):
+    """A row of the audit log."""
+
+    id: int
+    at: datetime
+    event: str
+    actor_kind: str
+    actor: str
+    person: str | None
+    device: str | None
+    reason: str
+    request_id: str
+    address: str
+    detail: dict[str, Any]
+
+
+class AuditPage(BaseModel):
+    """Rows of the audit log, newest first; `next` is `before` of the page after."""
+
+    items: list[AuditEntry]
+    next: int | None
+
+
+class AuditHead(BaseModel):
+    """The last row's id and hash: note it elsewhere, and the log can be proved against it later."""
+
+    anchor: str | None

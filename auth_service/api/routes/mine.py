@@ -1,0 +1,94 @@
+"""What a person does for themselves: the password, the devices."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request
+from fastapi.concurrency import run_in_threadpool
+
+from auth_service import devices
+from auth_service.api.doors import APerson
+from auth_service.api.envelope import documented
+from auth_service.api.models import (
+    CredentialAnswer,
+    DeviceId,
+    Ended,
+    MyDevice,
+    MyDevices,
+    NewDevice,
+    PasswordChange,
+)
+from auth_service.callers import PersonCaller
+from auth_service.tokens import PEOPLE
+
+routes = APIRouter(tags=["my devices and password"])
+
+
+@routes.post("/password", responses=documented(401, 403, 429))
+async def change_password(body: PasswordChange, door: APerson, request: Request) -> Ended:
+    """Choose a new password: 10 characters or more, not one of the common ones."""
+
+    def look() -> PersonCaller:
+        with door.enter(with_old_password=True) as (_, me):
+            return me
+
+    me = await run_in_threadpool(look)
+    ended, revoked = await door.service.sign_in.change_password(
+        door.by,
+        request.client.host if request.client else "",
+        me.username,
+        body.current,
+        body.new,
+        audience=PEOPLE,
+        session=me.session,
+        sign_out_others=body.sign_out_others,
+        keep_device=body.keep_device,
+    )
+    return Ended(sessions_ended=ended, devices_revoked=revoked)
+
+
+@routes.post("/devices", status_code=201, responses=documented(401, 403, 409))
+def register(
+    body: NewDevice,
+    door: APerson,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=16,
+            max_length=200,
+            pattern=r"^[\x21-\x7e]+$",
+            description="A random UUID. The same request with it again gets the same answer, for a day.",
+            examples=["6f1c9f52-1d0b-4b5e-9f0e-0c8f6f1a2b3c"],
+        ),
+    ] = None,
+) -> CredentialAnswer:
+    """Register this device. The answer is its replication credential; the password is shown here alone."""
+    with door.enter() as (connection, me):
+        made = devices.add(
+            connection,
+            door.by,
+            me.id,
+            terms=door.service.device_terms,
+            name=body.name,
+            platform=body.platform,
+            idempotency_key=idempotency_key,
+        )
+    door.service.metrics.outcome("device", "registered", PEOPLE)
+    return CredentialAnswer(**made.as_json())
+
+
+@routes.get("/devices", responses=documented(401, 403))
+def mine(door: APerson) -> MyDevices:
+    """My devices, newest first: those with access, and those that had it."""
+    with door.enter() as (connection, me):
+        return MyDevices(items=[MyDevice.of(one) for one in devices.of_person(connection, me.id)])
+
+
+@routes.delete("/devices/{device}", responses=documented(401, 403, 404))
+def revoke(device: DeviceId, door: APerson) -> MyDevice:
+    """End the access of one of my devices; it is over when this answers."""
+    with door.enter() as (connection, me):
+        revoked = devices.revoke(connection, door.by, device, person_id=me.id, reason="by its person")
+    door.service.metrics.outcome("device", "revoked", PEOPLE)
+    return MyDevice.of(revoked)

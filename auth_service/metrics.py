@@ -1,0 +1,49 @@
+"""What an operator watches: requests, and a counter for every outcome. No label names anybody."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+
+class Metrics:
+    """The metrics of one process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "passbook_auth_requests",
+            "Requests by route, method and status.",
+            ("route", "method", "status"),
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "passbook_auth_request_seconds",
+            "Time to answer, by route.",
+            ("route",),
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+            registry=self._registry,
+        )
+        self._outcomes = Counter(
+            "passbook_auth_outcomes",
+            "What came of what was asked: sign_in, refresh, device, access.",
+            ("what", "audience", "outcome"),
+            registry=self._registry,
+        )
+        self.hashing = Gauge("passbook_auth_hashing", "Passwords being hashed now.", registry=self._registry)
+        self.hashing_waiting = Gauge(
+            "passbook_auth_hashing_waiting", "Passwords that wait to be hashed.", registry=self._registry
+        )
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count a request. A method that is none is counted as `other`: strangers invent them."""
+        known = method if method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS") else "other"
+        self._requests.labels(route, known, status).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def outcome(self, what: str, outcome: str, audience: str = "") -> None:
+        """Count an outcome."""
+        self._outcomes.labels(what, audience, outcome).inc()
+
+    def text(self) -> bytes:
+        """In Prometheus's text format."""
+        return generate_latest(self._registry)

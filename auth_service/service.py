@@ -1,0 +1,89 @@
+"""The service's parts, put together once for each process."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Literal
+
+from auth_service import sessions
+from auth_service.devices import Terms
+from auth_service.hashing import Hashing
+from auth_service.keys import Keyring
+from auth_service.limits import Limits
+from auth_service.metrics import Metrics
+from auth_service.signin import SignIn
+from auth_service.tokens import Tokens
+from passbook.servicedb.engine import ServiceDatabase
+from passbook.settings import Settings
+
+Part = Literal["people", "administration"]
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the routes work with."""
+
+    settings: Settings
+    parts: frozenset[Part]
+    database: ServiceDatabase
+    keyring: Keyring
+    tokens: Tokens
+    hashing: Hashing
+    limits: Limits
+    metrics: Metrics
+    sign_in: SignIn
+    #: Where CouchDB is, to erase people; empty where the process is not to reach it: the worker erases then.
+    couchdb_url: str
+
+    @classmethod
+    def build(
+        cls,
+        settings: Settings,
+        database: ServiceDatabase,
+        *,
+        secret: str,
+        parts: Collection[Part] = ("people", "administration"),
+        couchdb_url: str = "",
+    ) -> Service:
+        """The service on a migrated database that has a signing key."""
+        metrics = Metrics()
+        hashing = Hashing(at_once=settings.hash_at_once, waiting=settings.hash_waiting)
+        limits = Limits.of(settings)
+        keyring = Keyring(database, secret)
+        return cls(
+            settings=settings,
+            parts=frozenset(parts),
+            database=database,
+            keyring=keyring,
+            tokens=Tokens(keyring, issuer=settings.auth_url, seconds=settings.access_token_seconds),
+            hashing=hashing,
+            limits=limits,
+            metrics=metrics,
+            sign_in=SignIn(database, hashing, limits, metrics, cls._terms(settings)),
+            couchdb_url=couchdb_url,
+        )
+
+    @property
+    def device_terms(self) -> Terms:
+        return Terms(self.settings.public_url, self.settings.device_days, self.settings.devices_per_person)
+
+    def session_terms(self, *, administrators: bool) -> sessions.Terms:
+        """How long sessions of people, or of administrators, last."""
+        return self._terms(self.settings)[administrators]
+
+    def today(self) -> date:
+        """The institution's day."""
+        return datetime.now(self.settings.tenant_timezone).date()
+
+    @staticmethod
+    def _terms(settings: Settings) -> tuple[sessions.Terms, sessions.Terms]:
+        grace = timedelta(seconds=settings.refresh_grace_seconds)
+        shift = timedelta(hours=settings.administrator_session_hours)
+        return (
+            sessions.Terms(
+                timedelta(days=settings.session_days), timedelta(days=settings.session_longest_days), grace
+            ),
+            sessions.Terms(shift, shift, grace),
+        )

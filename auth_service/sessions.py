@@ -1,0 +1,242 @@
+"""Sessions: one sign-in and the family of refresh tokens that follows from it.
+
+A refresh token is good once. The answer to a refresh may be lost on its way, so for a short while the same token
+gets a new answer, as long as nobody has used the one before. A spent token that comes later, or after its successor
+was used, was stolen by somebody: the whole session ends. Only digests of tokens are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from passbook.audit.chain import Actor, record
+from passbook.audit.events import RefreshTokenReused, SessionEnded, SessionRefreshed
+from passbook.credentials import new_id, new_secret, secret_digest
+from passbook.errors import NotAuthenticated
+from passbook.servicedb.tables import administrator, person, refresh_token, session, tenant
+
+#: Marks our refresh tokens, so that one that leaked into a text can be searched for.
+_PREFIX = "pbr_"
+#: Sessions that ended stay so long, so that a late reuse is still seen for what it is.
+_KEPT = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How long sessions last."""
+
+    #: A session not refreshed for so long ends.
+    idle: timedelta
+    #: A session ends after so long whatever happens.
+    longest: timedelta
+    grace: timedelta
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Whose session it is: exactly one of the two ids is set."""
+
+    person: str | None = None
+    administrator: str | None = None
+
+    @property
+    def id(self) -> str:
+        return self.person or self.administrator or ""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A session with the refresh token to go on with. `must_change_password`: it is good for that alone."""
+
+    session: str
+    principal: Principal
+    refresh_token: str
+    must_change_password: bool = False
+
+
+#: Why somebody who is known is not let in now.
+REFUSALS = {
+    "suspended": "Your access is suspended: ask the institution.",
+    "maintenance": "The institution has switched access off for now: try again later.",
+}
+
+
+class Ended(NotAuthenticated):
+    """The session has ended: sign in again."""
+
+    code = "session_ended"
+
+
+def start(connection: Connection, principal: Principal, terms: Terms) -> Opened:
+    """A new session."""
+    session_id = new_id("session")
+    connection.execute(
+        insert(session).values(
+            id=session_id,
+            person_id=principal.person,
+            administrator_id=principal.administrator,
+            expires_at=func.now() + terms.longest,
+        )
+    )
+    return Opened(session_id, principal, _new_token(connection, session_id, None))
+
+
+def refresh(connection: Connection, by: Actor, token: str, terms: Terms, *, administrators: bool) -> Opened | Ended:
+    """Exchange a refresh token. An `Ended` is returned, not raised, so that what it changed is committed.
+
+    `administrators`: whether this is their door; a token of the other kind is no token here.
+    """
+    digest = secret_digest(token)
+    found = connection.execute(
+        select(session.c.id)
+        .join(refresh_token, refresh_token.c.session_id == session.c.id)
+        .where(refresh_token.c.digest == digest, session.c.administrator_id.is_not(None) == administrators)
+    ).scalar()
+    if found is None:
+        return Ended()
+    # One exchange of a session at a time, and the token is looked at only then.
+    now = connection.execute(select(session).where(session.c.id == found).with_for_update()).one_or_none()
+    if now is None:
+        return Ended()
+    principal = Principal(now.person_id, now.administrator_id)
+    state = connection.execute(
+        select(
+            refresh_token,
+            (refresh_token.c.spent_at > func.clock_timestamp() - terms.grace).label("fresh"),
+            (
+                (session.c.ended_at.is_not(None))
+                | (session.c.expires_at <= func.clock_timestamp())
+                | (session.c.last_used_at <= func.clock_timestamp() - terms.idle)
+            ).label("over"),
+            _successor_spent(digest).label("succeeded"),
+        )
+        .join(session, session.c.id == refresh_token.c.session_id)
+        .where(refresh_token.c.digest == digest)
+    ).one()
+    if state.over:
+        return Ended()
+    why, must_change_password = _standing(connection, principal)
+    if why:
+        return Ended(REFUSALS[why], code=why)
+    if state.spent_at is not None and (state.succeeded or not state.fresh):
+        end(connection, found)
+        record(
+            connection,
+            by,
+            RefreshTokenReused(session=found, person=principal.person, administrator=principal.administrator),
+        )
+        return Ended()
+    if state.spent_at is None:
+        # With it go the others that were given for the same token: only one answer was the one that arrived.
+        spent = refresh_token.c.digest == digest
+        if state.parent is not None:
+            spent |= (refresh_token.c.parent == state.parent) & refresh_token.c.spent_at.is_(None)
+        long_ago = func.clock_timestamp() - terms.grace
+        connection.execute(
+            update(refresh_token).where(spent, refresh_token.c.digest != digest).values(spent_at=long_ago)
+        )
+        connection.execute(
+            update(refresh_token).where(refresh_token.c.digest == digest).values(spent_at=func.clock_timestamp())
+        )
+    connection.execute(update(session).where(session.c.id == found).values(last_used_at=func.now()))
+    record(
+        connection,
+        by,
+        SessionRefreshed(session=found, person=principal.person, administrator=principal.administrator),
+    )
+    return Opened(found, principal, _new_token(connection, found, digest), must_change_password)
+
+
+def sign_out(connection: Connection, by: Actor, token: str, *, administrators: bool) -> None:
+    """End the session that a refresh token belongs to. For a token that is none, nothing (RFC 7009, 2.2)."""
+    row = connection.execute(
+        select(session.c.id, session.c.person_id, session.c.administrator_id)
+        .join(refresh_token, refresh_token.c.session_id == session.c.id)
+        .where(
+            refresh_token.c.digest == secret_digest(token),
+            session.c.administrator_id.is_not(None) == administrators,
+        )
+    ).one_or_none()
+    if row is not None and end(connection, row.id):
+        record(
+            connection, by, SessionEnded(session=row.id, person=row.person_id, administrator=row.administrator_id)
+        )
+
+
+def end(connection: Connection, session_id: str) -> bool:
+    """End a session; whether it was still going."""
+    ended = connection.execute(
+        update(session).where(session.c.id == session_id, session.c.ended_at.is_(None)).values(ended_at=func.now())
+    )
+    return ended.rowcount > 0
+
+
+def end_all(
+    connection: Connection,
+    *,
+    person_id: str | None = None,
+    administrator_id: str | None = None,
+    but: Sequence[str] = (),
+) -> int:
+    """End every session of somebody, those in `but` aside; how many."""
+    ended = connection.execute(
+        update(session)
+        .where(
+            session.c.person_id == person_id if person_id else session.c.administrator_id == administrator_id,
+            session.c.ended_at.is_(None),
+            session.c.expires_at > func.now(),
+            session.c.id.not_in(but),
+        )
+        .values(ended_at=func.now())
+    )
+    return ended.rowcount
+
+
+def forget(connection: Connection, person_id: str) -> None:
+    """Remove every trace of a person's sessions."""
+    connection.execute(delete(session).where(session.c.person_id == person_id))
+
+
+def sweep(connection: Connection) -> None:
+    """Remove sessions that ended long ago, with their tokens."""
+    over = func.now() - _KEPT
+    connection.execute(delete(session).where((session.c.expires_at < over) | (session.c.ended_at < over)))
+
+
+def _new_token(connection: Connection, session_id: str, parent: bytes | None) -> str:
+    token = _PREFIX + new_secret()
+    connection.execute(
+        insert(refresh_token).values(digest=secret_digest(token), session_id=session_id, parent=parent)
+    )
+    return token
+
+
+def _successor_spent(digest: bytes) -> Any:
+    """Whether one of the tokens given for this one was used: whoever has that one has received the answer."""
+    successor = refresh_token.alias()
+    return (
+        select(successor.c.digest).where(successor.c.parent == digest, successor.c.spent_at.is_not(None)).exists()
+    )
+
+
+def _standing(connection: Connection, principal: Principal) -> tuple[str, bool]:
+    """Why the principal is not let in (empty: they are), and whether the password must be changed."""
+    if principal.person is not None:
+        one = connection.execute(
+            select(person.c.state, person.c.must_change_password, tenant.c.open)
+            .join(tenant, tenant.c.singleton)
+            .where(person.c.id == principal.person)
+        ).one()
+        why = "maintenance" if not one.open else "" if one.state == "active" else "suspended"
+        return why, one.must_change_password
+    other = connection.execute(
+        select(administrator.c.state, administrator.c.must_change_password).where(
+            administrator.c.id == principal.administrator
+        )
+    ).one()
+    return "" if other.state == "active" else "suspended", other.must_change_password

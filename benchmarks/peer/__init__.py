@@ -1,0 +1,1 @@
+"""The nearest peer of our auth service, and how it is measured."""
