@@ -23,6 +23,7 @@ _REFUSALS = {
     "revoked": "This device's access has been withdrawn.",
     "suspended": "This person's access is suspended.",
     "expired": "This device's credential has expired.",
+    "maintenance": "The institution has switched access off for now; try again later.",
 }
 
 

@@ -82,6 +82,8 @@ class Gateway:
             return answer({"ok": True, "instance_start_time": "0"}, status=201)
         if match.route.action is Action.REFUSE_WRITES:
             return _refused_writes(body.docs)
+        if principal.unseen and match.route.name == "changes":
+            await self._credentials.seen(principal.device_id)
         return await self._forward(request, match, principal, body)
 
     async def _forward(

@@ -49,7 +49,7 @@ async def serve(settings: Settings, service_url: str, couchdb_url: str) -> None:
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sign, stop.set)
-    credentials = DatabaseCredentials.at(service_url)
+    credentials = DatabaseCredentials.at(service_url, device_days=settings.device_days)
     try:
         built = application.build(credentials, Upstream(couchdb_url))
         async with application.serving(built, settings.gateway_host, settings.gateway_port) as port:

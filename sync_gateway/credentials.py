@@ -1,6 +1,7 @@
 """Who is asking: looks the device up in the service database for every request, and keeps nothing.
 
-So a device that has been revoked is refused with its next request, whichever gateway it reaches.
+So a device that has been revoked is refused with its next request, whichever gateway it reaches. When a device last
+synchronised is written down now and then; with that its credential goes on being good.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ import base64
 import binascii
 import hmac
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from passbook.credentials import secret_digest
 from passbook.database import database_url
-from passbook.servicedb.tables import device, person
+from passbook.servicedb.tables import device, person, tenant
 from sync_gateway.answers import unauthorized, unavailable
 
 LONGEST_NAME = 200  # characters of a device id
@@ -37,6 +39,8 @@ class Principal:
     person_id: str
     database: str
     database_ready: bool
+    #: Whether it is so long since this device was seen that it should be written down.
+    unseen: bool = False
 
 
 class Credentials(Protocol):
@@ -44,6 +48,13 @@ class Credentials(Protocol):
 
     async def principal(self, authorization: list[str]) -> Principal: ...
 
+    async def seen(self, device_id: str) -> None:
+        """Note that the device synchronises now."""
+        ...
+
+
+#: How often it is written down that a device synchronises: minutes are enough for whoever looks, and writes cost.
+SEEN_EVERY = timedelta(minutes=5)
 
 _LOOKUP = (
     select(
@@ -54,8 +65,13 @@ _LOOKUP = (
         person.c.state,
         person.c.database_name,
         person.c.database_ready_at.is_not(None).label("ready"),
+        tenant.c.open,
+        (
+            func.coalesce(device.c.last_synchronised_at, device.c.created_at - SEEN_EVERY) < func.now() - SEEN_EVERY
+        ).label("unseen"),
     )
     .join(person, person.c.id == device.c.person_id)
+    .join(tenant, tenant.c.singleton)
     .limit(1)
 )
 
@@ -63,12 +79,13 @@ _LOOKUP = (
 class DatabaseCredentials:
     """Devices and people as the service database has them."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, *, device_days: int) -> None:
         self._engine = engine
+        self._days = timedelta(days=device_days)
 
     @classmethod
-    def at(cls, service_url: str, *, connections: int = 10) -> DatabaseCredentials:
-        """For the service database with this address."""
+    def at(cls, service_url: str, *, device_days: int = 90, connections: int = 10) -> DatabaseCredentials:
+        """For the service database with this address; who synchronises may do so for `device_days` more."""
         return cls(
             create_async_engine(
                 database_url(service_url),
@@ -77,7 +94,8 @@ class DatabaseCredentials:
                 max_overflow=connections,
                 pool_timeout=CONNECT_WITHIN,
                 connect_args={"connect_timeout": CONNECT_WITHIN},
-            )
+            ),
+            device_days=device_days,
         )
 
     async def close(self) -> None:
@@ -95,7 +113,30 @@ class DatabaseCredentials:
             raise unauthorized("suspended")
         if found.expired:
             raise unauthorized("expired")
-        return Principal(name, found.person_id, found.database_name, found.ready)
+        if not found.open:
+            raise unauthorized("maintenance")
+        return Principal(name, found.person_id, found.database_name, found.ready, found.unseen)
+
+    async def seen(self, device_id: str) -> None:
+        # Whoever else noted it meanwhile need not be overwritten; one that expired or was revoked stays so.
+        now_good = (device.c.revoked_at.is_(None)) & (device.c.expires_at > func.now())
+        statement = (
+            update(device)
+            .where(device.c.id == device_id, now_good)
+            .where(
+                device.c.last_synchronised_at.is_(None) | (device.c.last_synchronised_at < func.now() - SEEN_EVERY)
+            )
+            .values(
+                last_synchronised_at=func.now(),
+                expires_at=func.greatest(device.c.expires_at, func.now() + self._days),
+            )
+        )
+        try:
+            async with self._engine.connect() as connection:
+                await connection.execute(statement)
+        except (SQLAlchemyError, OSError) as error:
+            # The device gets its data all the same; the next request notes it.
+            log.warning("device_not_noted", error=type(error).__name__)
 
     async def _find(self, name: str):  # type: ignore[no-untyped-def]  # a row, whose type SQLAlchemy infers
         for attempt in (1, 2):

@@ -22,6 +22,7 @@ from aiohttp import web
 from passbook.credentials import new_id, new_secret, secret_digest
 from passbook.embedded import couchdb, postgres
 from passbook.servicedb import tables
+from passbook.servicedb.engine import ServiceDatabase
 from passbook.settings import Settings
 from sync_gateway.app import build, serving
 from sync_gateway.credentials import DatabaseCredentials
@@ -41,9 +42,9 @@ def embedded_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def service_url(embedded_settings: Settings) -> Iterator[str]:
     with postgres.running(embedded_settings) as address:
         url = address.url("passbook")
-        engine = sa.create_engine(url)
-        tables.metadata.create_all(engine)
-        engine.dispose()
+        database = ServiceDatabase(url)
+        database.migrate()
+        database.dispose()
         yield url
 
 
@@ -128,6 +129,14 @@ class People:
     def change(self, table: sa.Table, row: str, **values: Any) -> None:
         with self._engine.begin() as connection:
             connection.execute(table.update().where(table.c.id == row).values(**values))
+
+    def switch(self, to_open: bool) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(tables.tenant.update().values(open=to_open))
+
+    def row(self, device: str) -> sa.Row[Any]:
+        with self._engine.begin() as connection:
+            return connection.execute(tables.device.select().where(tables.device.c.id == device)).one()
 
 
 @pytest.fixture

@@ -226,3 +226,44 @@ async def test_no_secret_in_logs_or_answers(
     assert "request" in captured.out + captured.err + caplog.text
     for secret in (device.secret, device.database, couch.url.password or "-"):
         assert secret not in text
+
+
+async def test_the_switch_for_everybody(device: Device, people: People, http: aiohttp.ClientSession) -> None:
+    right = basic(device.id, device.secret)
+    people.switch(False)
+    try:
+        status, body, _ = await ask(http, "/passbook", right)
+        assert (status, body["code"]) == (401, "maintenance")
+        # Who does not know the secret learns nothing of this, and what is final is told first.
+        assert (await ask(http, "/passbook", basic(device.id, "wrong")))[1]["code"] == "unknown"
+        people.change(tables.device, device.id, revoked_at=NOW)
+        assert (await ask(http, "/passbook", right))[1]["code"] == "revoked"
+    finally:
+        people.switch(True)
+
+
+async def test_a_device_that_synchronises_is_seen_now_and_then_and_goes_on_being_good(
+    device: Device, people: People, http: aiohttp.ClientSession
+) -> None:
+    right = basic(device.id, device.secret)
+    soon = NOW + dt.timedelta(days=1)
+    people.change(tables.device, device.id, expires_at=soon)
+    await ask(http, "/passbook", right)
+    assert people.row(device.id).last_synchronised_at is None  # looking is not synchronising
+    await ask(http, "/passbook/_changes", right)
+    first = people.row(device.id)
+    assert first.last_synchronised_at is not None
+    assert first.expires_at > soon + dt.timedelta(days=80)
+    await ask(http, "/passbook/_changes", right)
+    assert people.row(device.id).last_synchronised_at == first.last_synchronised_at  # seldom written
+    people.change(tables.device, device.id, last_synchronised_at=NOW - dt.timedelta(minutes=6))
+    await ask(http, "/passbook/_changes", right)
+    assert people.row(device.id).last_synchronised_at > NOW - dt.timedelta(minutes=1)
+    # One that was given longer than the rule is not cut short, and one that has expired stays so.
+    late = NOW + dt.timedelta(days=1000)
+    people.change(tables.device, device.id, expires_at=late, last_synchronised_at=None)
+    await ask(http, "/passbook/_changes", right)
+    assert people.row(device.id).expires_at == late
+    people.change(tables.device, device.id, expires_at=NOW, last_synchronised_at=None)
+    assert (await ask(http, "/passbook/_changes", right))[0] == 401
+    assert people.row(device.id).expires_at == NOW
