@@ -61,6 +61,14 @@ class Hashing:
         """The hash of a new password. Raises `WeakPassword`, and `Busy` when the line is full."""
         return await self._done(priority, lambda: passwords.hash_password(password, username=username))
 
+    async def given_or_new(self, password: str | None, *, username: str) -> tuple[str, str | None]:
+        """The hash of a password that was given, or of one made here, which is the second value."""
+        return await self._done(True, lambda: passwords.given_or_new(password, username=username))
+
+    async def renew(self, password: str) -> str:
+        """The hash, with today's parameters, of a password that is in use. Raises `Busy` when the line is full."""
+        return await self._done(True, lambda: passwords.renew(password))
+
     @property
     def line(self) -> int:
         """How many wait, known or not."""

@@ -46,7 +46,7 @@ HALF_LIFE = 900
 FAMILIAR_DAYS = 90
 FAMILIAR_PLACES = 20
 #: Attempts, right or wrong, that one familiar person may make at one place: at once, and a second.
-FAMILIAR_BURST = 30
+FAMILIAR_BURST = 60
 FAMILIAR_RATE = 1.0
 #: Seconds in which refusals of one bucket are told to the audit log once.
 _TOLD_ONCE = 60
@@ -126,9 +126,10 @@ class Admission:
 
 def account_key(audience: Audience, name: str) -> bytes:
     """The digest under which a user name is counted, however it is written, and whether anybody has it or not."""
-    # From `lower()`: spellings that the search for the person takes for one name must never be two accounts here.
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name.strip().lower()).casefold())
-    return _digest(f"account {audience}", folded)
+    # Spellings that the search for the person takes for one name must never be two accounts here. PostgreSQL's
+    # lower() makes İ an i, Python's an i with a dot more.
+    lower = unicodedata.normalize("NFKC", name).replace("\u0130", "i").lower()
+    return _digest(f"account {audience}", unicodedata.normalize("NFKC", lower.casefold()).strip())
 
 
 class Limits:

@@ -117,6 +117,11 @@ def needs_rehash(hashed: str) -> bool:
         return False
 
 
+def renew(password: str) -> str:
+    """The hash of a password that is in use already, whatever today's policy says to it."""
+    return _HASHER.hash(_normalised(password))
+
+
 def initial_password(username: str = "") -> str:
     """A random password to hand over once: 69 bits, easy to dictate. It must be changed at first login."""
     while True:
@@ -126,6 +131,17 @@ def initial_password(username: str = "") -> str:
         except WeakPassword:  # once in 80,000 for a name of four letters, which is part of it by accident
             continue
         return password
+
+
+def given_or_new(password: str | None, *, username: str) -> tuple[str, str | None]:
+    """The hash of a password that was given, or of one made here, which is the second value.
+
+    Raises `WeakPassword` for a given one that will not do.
+    """
+    if password is not None:
+        return hash_password(password, username=username), None
+    initial = initial_password(username)
+    return hash_password(initial, username=username), initial
 
 
 def _too_long() -> WeakPassword:

@@ -6,7 +6,7 @@ import getpass
 from typing import Any
 
 from auth_service import administrators, keys
-from auth_service.passwords import hash_password, initial_password
+from auth_service.passwords import given_or_new
 from auth_service.secret import auth_secret
 from passbook.audit.chain import operator
 from passbook.servicedb.engine import ServiceDatabase
@@ -22,8 +22,7 @@ def prepare(settings: Settings, database: ServiceDatabase, *, administrator: str
     with database.begin() as connection:
         made = keys.ensure(connection, by, auth_secret(settings))
     done: dict[str, Any] = {"signing_key": "made" if made else "there"}
-    initial = initial_password()
-    hashed = hash_password(initial, username=administrator)
+    hashed, initial = given_or_new(None, username=administrator)
     with database.begin() as connection:
         if administrators.none_yet(connection):
             first = administrators.add(

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import unicodedata
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from sqlalchemy import Connection, func, select, update
 
 from auth_service import passwords, sessions
+from auth_service.flights import Flights
 from auth_service.hashing import Hashing
 from auth_service.limits import Admission, Attempt, Audience, Limits
 from auth_service.metrics import Metrics
@@ -34,6 +37,8 @@ from passbook.servicedb.engine import ServiceDatabase
 from passbook.servicedb.tables import administrator, device, person, tenant
 
 _LONGEST_NAME = 200
+#: Seconds that an attempt waits for others of its account to turn out well.
+_PATIENCE = 5.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ class SignIn:
         self._limits = limits
         self._metrics = metrics
         self._terms = terms
+        self._flights = Flights()
 
     async def with_password(
         self, by: Actor, address: str, username: str, password: str, *, audience: Audience
@@ -91,8 +97,9 @@ class SignIn:
         they are kept out, `TooMany` when they must wait.
         """
         username = typed(username)
-        proof = await self._prove(by, address, username, password, audience)
-        opened = await asyncio.to_thread(self._open, by, username, proof)
+        async with self._proved(by, address, username, password, audience) as proof:
+            renewed = await self._renewed(proof.account, password)
+            opened = await asyncio.to_thread(self._open, by, username, proof, renewed)
         if isinstance(opened, PassbookError):
             raise opened
         self._metrics.outcome("sign_in", "ok", audience)
@@ -115,65 +122,105 @@ class SignIn:
 
         Raises what `with_password` does for a wrong present password, and `WeakPassword`.
         """
-        proof = await self._prove(by, address, username, current, audience, changing=True)
-        try:
-            hashed = await self._hashing.hash(new, username=username)
-        except PassbookError:
-            # The present password was right; that the new one will not do is held against nobody.
-            await asyncio.to_thread(self._database.run, self._limits.withdraw, proof.attempt, proof.admission)
-            raise
+        async with self._proved(by, address, username, current, audience, changing=True) as proof:
+            try:
+                hashed = await self._hashing.hash(new, username=username)
+            except PassbookError:
+                # The present password was right; that the new one will not do is held against nobody.
+                await self._withdraw(proof.attempt, proof.admission)
+                raise
 
-        def store() -> tuple[int, int]:
-            with self._database.begin() as connection:
-                now = _account(connection, audience, username, lock="update")
-                if now.id is None or now.password_hash != proof.account.password_hash:
-                    raise NotAuthenticated
-                self._limits.succeeded(connection, proof.attempt, proof.admission, now.id)
-                if audience == PEOPLE:
-                    return _store_person(connection, by, now.id, hashed, session, sign_out_others, keep_device)
-                return _store_administrator(connection, by, now.id, hashed, session)
+            def store() -> tuple[int, int]:
+                with self._database.begin() as connection:
+                    now = _account(connection, audience, username, lock="update")
+                    if now.id is None or now.password_hash != proof.account.password_hash:
+                        raise NotAuthenticated
+                    self._limits.succeeded(connection, proof.attempt, proof.admission, now.id)
+                    if audience == PEOPLE:
+                        return _store_person(connection, by, now.id, hashed, session, sign_out_others, keep_device)
+                    return _store_administrator(connection, by, now.id, hashed, session)
 
-        return await asyncio.to_thread(store)
+            return await asyncio.to_thread(store)
 
-    async def _prove(
+    @asynccontextmanager
+    async def _proved(
         self, by: Actor, address: str, username: str, password: str, audience: Audience, *, changing: bool = False
-    ) -> _Proof:
-        """The account whose password this is; else raises, with everything noted."""
+    ) -> AsyncIterator[_Proof]:
+        """The account whose password this is; else raises, with everything noted.
+
+        As long as this lasts the attempt is under way, and others of the same account may wait for it.
+        """
         attempt = Attempt.of(audience, username, address)
-        try:
-            self._limits.recall(attempt)
-            account, admission = await asyncio.to_thread(self._admit, by, attempt, username, audience)
+        account, admission = await self._admitted(by, attempt, username, audience)
+        async with self._flights.under_way(attempt.account):
             try:
                 right = await self._hashing.verify(account.password_hash, password, priority=admission.familiar)
-            except TooMany:
+            except TooMany as error:
                 # Nobody looked at the password, so nothing is held against the account.
-                await asyncio.to_thread(self._database.run, self._limits.withdraw, attempt, admission)
+                await self._withdraw(attempt, admission)
+                self._metrics.outcome("sign_in", f"slowed_{error.limit}", audience)
                 raise
-        except TooMany as error:
-            self._metrics.outcome("sign_in", f"slowed_{error.limit}", audience)
-            raise
-        if account.id is not None and right:
-            return _Proof(account, attempt, admission)
-        await asyncio.to_thread(self._note_failure, by, account, changing)
+            if account.id is not None and right:
+                yield _Proof(account, attempt, admission)
+                return
+            await asyncio.to_thread(self._note_failure, by, account, changing)
         self._metrics.outcome("sign_in", "unknown_name" if account.id is None else "wrong_password", audience)
         raise NotAuthenticated
 
-    def _admit(self, by: Actor, attempt: Attempt, username: str, audience: Audience) -> tuple[_Account, Admission]:
+    async def _admitted(
+        self, by: Actor, attempt: Attempt, username: str, audience: Audience
+    ) -> tuple[_Account, Admission]:
+        """The account, once the limits let the attempt pass. Raises `TooMany`, noted if the wait begins with it."""
+        clock = asyncio.get_running_loop().time
+        patience, began = clock() + _PATIENCE, False
+        while True:
+            account, admission = await self._look(attempt, username, audience)
+            refusal = admission.refusal
+            if refusal is None:
+                return account, admission
+            began = began or refusal.began
+            if refusal.limit == "account" and await self._flights.one_ends(attempt.account, patience - clock()):
+                continue
+            if began:
+                await asyncio.to_thread(self._note_slowed, by, account, audience, refusal)
+            self._metrics.outcome("sign_in", f"slowed_{refusal.limit}", audience)
+            raise refusal
+
+    async def _look(self, attempt: Attempt, username: str, audience: Audience) -> tuple[_Account, Admission]:
+        try:
+            self._limits.recall(attempt)
+        except TooMany as refusal:
+            return _nobody(audience), Admission(False, refusal)
+
+        def admit() -> tuple[_Account, Admission]:
+            with self._database.begin() as connection:
+                account = _account(connection, audience, username)
+                return account, self._limits.admit(connection, attempt, account.id)
+
+        return await asyncio.to_thread(admit)
+
+    async def _withdraw(self, attempt: Attempt, admission: Admission) -> None:
+        await asyncio.to_thread(self._database.run, self._limits.withdraw, attempt, admission)
+
+    async def _renewed(self, account: _Account, password: str) -> str | None:
+        """A new hash of the password where the old one was made with other parameters than today's."""
+        if not passwords.needs_rehash(account.password_hash):
+            return None
+        try:
+            return await self._hashing.renew(password)
+        except TooMany:
+            return None  # the next sign-in will do
+
+    def _note_slowed(self, by: Actor, account: _Account, audience: Audience, refusal: TooMany) -> None:
+        slowed = SignInSlowed(
+            audience=audience,
+            limit=refusal.limit,
+            seconds=refusal.retry_after,
+            person=account.person,
+            administrator=account.administrator,
+        )
         with self._database.begin() as connection:
-            account = _account(connection, audience, username)
-            admission = self._limits.admit(connection, attempt, account.id)
-            if admission.refusal is not None and admission.refusal.began:
-                slowed = SignInSlowed(
-                    audience=audience,
-                    limit=admission.refusal.limit,
-                    seconds=admission.refusal.retry_after,
-                    person=account.person,
-                    administrator=account.administrator,
-                )
-                record(connection, by, slowed)
-        if admission.refusal is not None:
-            raise admission.refusal
-        return account, admission
+            record(connection, by, slowed)
 
     def _note_failure(self, by: Actor, account: _Account, changing: bool) -> None:
         event: Event = SignInFailed(
@@ -187,17 +234,22 @@ class SignIn:
         with self._database.begin() as connection:
             record(connection, by, event)
 
-    def _open(self, by: Actor, username: str, proof: _Proof) -> sessions.Opened | NotPermitted | NotAuthenticated:
+    def _open(
+        self, by: Actor, username: str, proof: _Proof, renewed: str | None
+    ) -> sessions.Opened | NotPermitted | NotAuthenticated:
         """A session for an account that has proved itself.
 
         Errors are returned and not raised: what was noted must be committed.
         """
         audience = proof.account.audience
         with self._database.begin() as connection:
-            now = _account(connection, audience, username, lock="share")
+            now = _account(connection, audience, username, lock="share" if renewed is None else "update")
             if now.id is None or now.id != proof.account.id or now.password_hash != proof.account.password_hash:
                 return NotAuthenticated()  # changed while the password was hashed
             self._limits.succeeded(connection, proof.attempt, proof.admission, now.id)
+            if renewed is not None:
+                table = person if audience == PEOPLE else administrator
+                connection.execute(update(table).where(table.c.id == now.id).values(password_hash=renewed))
             why = "" if now.state == "active" else "suspended"
             if not why and not now.tenant_open:
                 why = "maintenance"
@@ -227,6 +279,10 @@ def typed(username: str) -> str:
     return unicodedata.normalize("NFKC", username).strip().replace("\0", "\ufffd")[:_LONGEST_NAME]
 
 
+def _nobody(audience: Audience) -> _Account:
+    return _Account(audience, None, passwords.DUMMY_HASH, "active", False, True)
+
+
 def _account(
     connection: Connection, audience: Audience, username: str, *, lock: Literal["share", "update"] | None = None
 ) -> _Account:
@@ -239,7 +295,7 @@ def _account(
         query = query.with_for_update(of=table, read=lock == "share")
     row = connection.execute(query).one_or_none()
     if row is None:
-        return _Account(audience, None, passwords.DUMMY_HASH, "active", False, True)
+        return _nobody(audience)
     # The switch is for people; administrators must come in to turn it again.
     return _Account(audience, *row[:-1], tenant_open=row.open or audience == ADMINISTRATORS)
 

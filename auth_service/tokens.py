@@ -64,6 +64,8 @@ class Tokens:
             return None
         try:
             header = extract_compact(token.encode()).headers()
+            if not isinstance(header, dict):  # joserfc lets `["alg"]` pass
+                return None
             kid = header.get("kid")
             if header.get("alg") != ALGORITHM or header.get("typ") != _TYPE or not isinstance(kid, str):
                 return None
@@ -74,7 +76,8 @@ class Tokens:
             if key is None:
                 return None
             claims = jwt.decode(token, key, algorithms=[ALGORITHM]).claims
-        except (JoseError, ValueError, TypeError, UnicodeError):
+        except (JoseError, ValueError, TypeError, UnicodeError, RecursionError):
+            # The last for JSON nested deeper than it can be read, which anybody may send.
             return None
         return self._accepted(claims)
 

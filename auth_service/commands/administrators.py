@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from auth_service import administrators
-from auth_service.commands.session import FromInput, Reason, at_keyboard, password, transaction
-from auth_service.passwords import hash_password
+from auth_service.commands.session import FromInput, Reason, at_keyboard, password_hash, transaction
 from passbook.output import Json, print_facts, print_json, print_table
 
 app = typer.Typer(help="Those who administer people; they are not people themselves.", no_args_is_help=True)
@@ -26,8 +25,7 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Create an administrator. Without --password-stdin an initial password is made and shown once."""
-    given, initial = password(password_stdin)
-    hashed = hash_password(given, username=username)
+    hashed, initial = password_hash(password_stdin, username=username)
     with transaction() as connection:
         made = administrators.add(
             connection, at_keyboard(), username=username, role=role, password_hash=hashed, reason=reason
@@ -70,10 +68,9 @@ def reset_password(
     administrator: Name, password_stdin: FromInput = False, reason: Reason = "", as_json: Json = False
 ) -> None:
     """Set a new password, which must be changed at the next login."""
-    given, initial = password(password_stdin)
     with transaction() as connection:
         username = administrators.show(connection, administrator).username
-    hashed = hash_password(given, username=username)
+    hashed, initial = password_hash(password_stdin, username=username)
     with transaction() as connection:
         changed = administrators.reset_password(connection, at_keyboard(), administrator, hashed, reason=reason)
     _print(changed, as_json, initial)

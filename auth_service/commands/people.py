@@ -11,8 +11,7 @@ import typer
 
 from auth_service import directory, granting, people, scopes
 from auth_service.commands.importing import import_people
-from auth_service.commands.session import FromInput, Reason, at_keyboard, password, transaction
-from auth_service.passwords import hash_password
+from auth_service.commands.session import FromInput, Reason, at_keyboard, password_hash, transaction
 from auth_service.preview import preview as look_ahead
 from auth_service.scopes import Window
 from passbook.audit.chain import record
@@ -45,8 +44,7 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Create a person. Without --password-stdin an initial password is made and shown once."""
-    given, initial = password(password_stdin)
-    hashed = hash_password(given, username=username)
+    hashed, initial = password_hash(password_stdin, username=username)
     with transaction() as connection:
         person = people.add(
             connection,
@@ -136,10 +134,9 @@ def reset_password(
     as_json: Json = False,
 ) -> None:
     """Set a new password, which must be changed at the next login; everybody signed in with the old one is out."""
-    given, initial = password(password_stdin)
     with transaction() as connection:
         username = people.show(connection, person).username
-    hashed = hash_password(given, username=username)
+    hashed, initial = password_hash(password_stdin, username=username)
     with transaction() as connection:
         changed = people.reset_password(
             connection, at_keyboard(), person, hashed, revoke_devices=revoke_devices, reason=reason

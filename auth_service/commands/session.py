@@ -12,7 +12,7 @@ import typer
 from sqlalchemy import Connection
 
 from auth_service.devices import Terms
-from auth_service.passwords import initial_password
+from auth_service.passwords import given_or_new
 from passbook.audit.chain import Actor, operator
 from passbook.context import opened, service_database
 from passbook.settings import Settings
@@ -48,9 +48,7 @@ def device_terms(settings: Settings) -> Terms:
     return Terms(settings.public_url, settings.device_days, settings.devices_per_person)
 
 
-def password(from_input: bool) -> tuple[str, str | None]:
-    """The password to set, and the same again if it was made here and must be shown."""
-    if from_input:
-        return sys.stdin.readline().rstrip("\n"), None
-    initial = initial_password()
-    return initial, initial
+def password_hash(from_input: bool, *, username: str) -> tuple[str, str | None]:
+    """The hash of the password on standard input, or of one made here, which is the second value and is shown."""
+    given = sys.stdin.readline().rstrip("\n") if from_input else None
+    return given_or_new(given, username=username)

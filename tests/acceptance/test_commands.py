@@ -123,7 +123,7 @@ REFUSED = [
     (("person", "unlink", "amina", "--client", "77"), "not linked"),
     (("person", "permit", "amina"), "Nothing to change"),
     (("person", "permit", "amina", "--history-from", "yesterday"), "yesterday"),
-    (("person", "permit", "amina", "--history-months", "0"), "at least 1"),
+    (("person", "permit", "amina", "--history-months", "0"), "1 to 1200"),
     (("person", "permit", "amina", "--history-all", "--history-months", "3"), "one of"),
     (("device", "add", "--person", "nobody"), "no person"),
     (("device", "revoke", "device-0"), "no device"),

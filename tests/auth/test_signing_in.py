@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 
+import argon2
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from auth_service import people, tenant
+from auth_service import passwords, people, tenant
 from auth_service.tokens import PEOPLE
+from passbook.audit import chain
 from passbook.servicedb import tables
 from passbook.servicedb.engine import ServiceDatabase
 from tests.support.actors import TESTER
@@ -215,6 +218,38 @@ async def test_keys_are_rotated_without_logging_anybody_out(
         )
     api.service.keyring._read_at = float("-inf")
     assert (await api.call("GET", "/me", token=old["access_token"])).code == "token_invalid"
+
+
+async def test_forty_devices_sign_in_at_once_with_the_right_password(api: Api, crowd: Crowd) -> None:
+    """Though an attempt counts as failed until it has turned out well, and five are free."""
+    crowd.person("amina")
+    answers = await asyncio.gather(*(api.sign_in("amina") for _ in range(40)))
+    assert [answer.status for answer in answers] == [200] * 40
+    assert len({answer["refresh_token"] for answer in answers}) == 40
+
+
+async def test_forty_guesses_at_once_are_five(api: Api, crowd: Crowd, database: ServiceDatabase) -> None:
+    crowd.person("amina")
+    answers = await asyncio.gather(*(api.sign_in("amina", f"guess {number} of many") for number in range(40)))
+    assert sorted(answer.status for answer in answers) == [400] * 5 + [429] * 35
+    with database.begin() as connection:
+        failed = chain.entries(connection, event="SignInFailed")
+        assert len(failed) == 5
+        assert len(chain.entries(connection, event="SignInSlowed")) == 1
+
+
+async def test_a_hash_of_other_days_is_renewed(api: Api, crowd: Crowd, database: ServiceDatabase) -> None:
+    amina = crowd.person("amina")
+    mine = tables.person.c.id == amina
+    old = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+    with database.begin() as connection:
+        connection.execute(update(tables.person).where(mine).values(password_hash=old))
+    await api.token("amina")
+    with database.begin() as connection:
+        now = connection.execute(select(tables.person.c.password_hash).where(mine)).scalar_one()
+    assert now != old
+    assert not passwords.needs_rehash(now)
+    await api.token("amina")
 
 
 async def test_metrics_count_every_outcome(api: Api, crowd: Crowd) -> None:

@@ -20,7 +20,6 @@ from auth_service.api.models import (
     NewAdministrator,
     WhoIAm,
 )
-from auth_service.passwords import initial_password
 from auth_service.tokens import ADMINISTRATORS
 from passbook.errors import Conflict
 
@@ -67,8 +66,7 @@ def everybody(door: AnAdministrator) -> Administrators:
 async def create(body: NewAdministrator, door: AnAdministrator) -> AdministratorAnswer:
     """Create an administrator."""
     await run_in_threadpool(door.check, "owner", "create an administrator")
-    initial = initial_password() if body.password is None else None
-    hashed = await door.service.hashing.hash(body.password or initial or "", username=body.username)
+    hashed, initial = await door.service.hashing.given_or_new(body.password, username=body.username)
 
     def work() -> Administrator:
         with door.enter("owner", "create an administrator") as (connection, _):
@@ -119,9 +117,8 @@ async def reset_password(
                 raise Conflict("Change your own password at /admin/password.", code="own_password")
             return administrators.show(connection, administrator).username
 
-    initial = initial_password() if body.password is None else None
     username = await run_in_threadpool(name)
-    hashed = await door.service.hashing.hash(body.password or initial or "", username=username)
+    hashed, initial = await door.service.hashing.given_or_new(body.password, username=username)
 
     def work() -> Administrator:
         with door.enter("owner", "reset an administrator's password") as (connection, _):

@@ -30,7 +30,6 @@ from auth_service.api.models import (
     SignOut,
 )
 from auth_service.approvals import Approval
-from auth_service.passwords import initial_password
 from auth_service.scopes import checked_permissions
 from passbook.audit.chain import record
 from passbook.audit.events import PeopleListed, PersonRead
@@ -74,8 +73,7 @@ def search(
 async def create(body: NewPerson, door: AnAdministrator, response: Response) -> PersonAnswer:
     """Create a person. Nobody has access to anything before this."""
     await run_in_threadpool(door.check, _CREATE, "create a person")
-    initial = initial_password() if body.password is None else None
-    hashed = await door.service.hashing.hash(body.password or initial or "", username=body.username)
+    hashed, initial = await door.service.hashing.given_or_new(body.password, username=body.username)
 
     def work() -> people.Person:
         with door.enter(_CREATE, "create a person") as (connection, _):
@@ -193,8 +191,7 @@ async def reset_password(
         with door.enter(_CREATE, "reset a password") as (connection, _):
             return people.show(connection, person).username
 
-    initial = initial_password() if body.password is None else None
-    hashed = await door.service.hashing.hash(body.password or initial or "", username=await run_in_threadpool(name))
+    hashed, initial = await door.service.hashing.given_or_new(body.password, username=await run_in_threadpool(name))
 
     def work() -> people.Person:
         with door.enter(_CREATE, "reset a password") as (connection, _):

@@ -1,0 +1,187 @@
+"""Every setting, declared once: environment variable, type, default, meaning, whether it is secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+PREFIX = "PASSBOOK_"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One setting: `name` is the attribute of `Settings`, the variable is `PASSBOOK_` + its capitals."""
+
+    name: str
+    kind: type
+    default: Any
+    help: str
+    secret: bool = False
+    minimum: float | None = None
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper()
+
+
+DECLARATIONS = (
+    Declaration(
+        "ledger_url",
+        str,
+        "",
+        "Core ledger (Fineract tenant database), read only: postgresql:// or mysql://. "
+        "Unset: the embedded sample ledger.",
+        secret=True,
+    ),
+    Declaration(
+        "service_db_url",
+        str,
+        "",
+        "Service database (PostgreSQL): people, devices, projection state. Unset: the embedded PostgreSQL.",
+        secret=True,
+    ),
+    Declaration(
+        "couchdb_url",
+        str,
+        "",
+        "CouchDB with the credentials of a server administrator: http://user:password@host:5984. "
+        "Unset: the embedded CouchDB-speaking server.",
+        secret=True,
+    ),
+    Declaration(
+        "public_url",
+        str,
+        "",
+        "Address at which devices reach the gateway; goes into every replication credential. "
+        "Unset: the gateway's port on this machine.",
+    ),
+    Declaration("data_dir", Path, Path(".passbook"), "Where everything embedded keeps its data, sockets and logs."),
+    Declaration("gateway_host", str, "127.0.0.1", "Address on which `passbook gateway` listens."),
+    Declaration("gateway_port", int, 8710, "Port on which `passbook gateway` listens.", minimum=0),
+    Declaration("auth_host", str, "127.0.0.1", "Address on which `passbook auth` listens."),
+    Declaration("auth_port", int, 8720, "Port on which `passbook auth` listens.", minimum=0),
+    Declaration(
+        "auth_url",
+        str,
+        "",
+        "Address at which apps and administrators reach the auth service; the issuer in its tokens. "
+        "Unset: the auth service's port on this machine.",
+    ),
+    Declaration(
+        "auth_secret",
+        str,
+        "",
+        "Seals the keys that sign access tokens; 32 characters or more, the same for every auth process. "
+        "Unset: one made at random and kept in the data directory.",
+        secret=True,
+    ),
+    Declaration("access_token_seconds", int, 600, "How long an access token is good for.", minimum=30),
+    Declaration("session_days", int, 30, "A session that is not refreshed for so many days ends.", minimum=1),
+    Declaration(
+        "session_longest_days",
+        int,
+        365,
+        "A session ends after so many days however often it is refreshed.",
+        minimum=1,
+    ),
+    Declaration(
+        "administrator_session_hours",
+        int,
+        12,
+        "An administrator's session ends after so many hours, used or not.",
+        minimum=1,
+    ),
+    Declaration(
+        "refresh_grace_seconds",
+        int,
+        30,
+        "A refresh token that comes again within this time is a repeated request, not a stolen token.",
+        minimum=0,
+    ),
+    Declaration(
+        "trusted_proxies",
+        str,
+        "",
+        "Addresses or networks, with commas between, of the proxies in front of the auth service: their "
+        "X-Forwarded-For is believed. Unset: nobody's.",
+    ),
+    Declaration(
+        "cors_origins",
+        str,
+        "",
+        "Origins, with commas between, of the browser apps that may call the auth service: https://app.example.org.",
+    ),
+    Declaration(
+        "metrics_token",
+        str,
+        "",
+        "Whoever asks for metrics from another machine must send this as a bearer token. "
+        "Unset: metrics for this machine alone.",
+        secret=True,
+    ),
+    Declaration(
+        "hash_at_once", int, 0, "Passwords hashed at the same time by a process; 0: one per processor.", minimum=0
+    ),
+    Declaration(
+        "hash_waiting", int, 50, "Most strangers in line for that; as many again who are known there.", minimum=0
+    ),
+    Declaration(
+        "sign_in_address_burst", int, 100, "Attempts at once by strangers of one prefix (/24, /48).", minimum=1
+    ),
+    Declaration(
+        "sign_in_address_per_second", float, 5.0, "Attempts a second after those, by the same.", minimum=0.01
+    ),
+    Declaration(
+        "sign_in_per_second", float, 100.0, "Attempts a second by all strangers; twice that at once.", minimum=0.1
+    ),
+    Declaration(
+        "second_approver",
+        bool,
+        False,
+        "Whether revoking many devices at once and deleting people need a second administrator's approval.",
+    ),
+    Declaration(
+        "tenant_timezone",
+        ZoneInfo,
+        ZoneInfo("UTC"),
+        "Time zone of the institution (IANA name): decides which day it is for a rolling history window.",
+    ),
+    Declaration(
+        "image_dir",
+        Path,
+        None,
+        "Fineract's content folder, mounted read-only, with the clients' pictures. "
+        "Unset: no pictures; with the embedded ledger, its own.",
+    ),
+    Declaration("image_max_bytes", int, 262_144, "Largest picture sent to devices, bytes.", minimum=1),
+    Declaration(
+        "ledger_batch", int, 200, "Clients read in one snapshot and a constant number of queries.", minimum=1
+    ),
+    Declaration(
+        "ledger_clients_per_second",
+        float,
+        1000.0,
+        "Upper bound on the clients read from the ledger per second; 0 means no bound.",
+        minimum=0,
+    ),
+    Declaration(
+        "ledger_statement_seconds", float, 30.0, "A ledger query that takes longer is ended.", minimum=0.001
+    ),
+    Declaration("connect_seconds", float, 5.0, "How long to try to reach a server.", minimum=0.1),
+    Declaration("couchdb_connections", int, 16, "Concurrent requests of one worker to CouchDB.", minimum=1),
+    Declaration("couchdb_bulk_documents", int, 200, "Most documents in one write to CouchDB.", minimum=1),
+    Declaration("couchdb_bulk_bytes", int, 1_000_000, "Most bytes in one write to CouchDB, about.", minimum=1000),
+    Declaration("worker_interval_seconds", float, 5.0, "Pause between two passes of `worker run`.", minimum=0.1),
+    Declaration(
+        "device_days",
+        int,
+        90,
+        "Days after which a replication credential expires, counted from the device's last synchronisation.",
+        minimum=1,
+    ),
+    Declaration("devices_per_person", int, 10, "Most active devices of one person.", minimum=1),
+    Declaration("log_level", str, "warning", "debug, info, warning or error."),
+    Declaration("log_format", str, "text", "text or json."),
+)
