@@ -46,7 +46,7 @@ def search(
     name = func.lower(person.c.username)
     query = select(person.c.id, name.label("name")).where(person.c.state != "deleting")
     if text:
-        query = query.where(or_(name.contains(func.lower(text), autoescape=True), person.c.id == text))
+        query = query.where(or_(func.strpos(name, func.lower(text)) > 0, person.c.id == text))
     if kind is not None:
         query = query.where(person.c.kind == kind)
     if state is not None:

@@ -22,8 +22,8 @@ import sqlalchemy as sa
 
 from auth_service import devices
 from benchmarks.stage import Stage, add_people, stage
-from passbook.progress import Silent
 from passbook.audit.chain import Actor
+from passbook.progress import Silent
 from passbook.servicedb.tables import person
 from sample_institution.demo.children import running
 from sample_institution.pouch import PouchClient

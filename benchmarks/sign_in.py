@@ -223,7 +223,9 @@ class Ours:
             person.c.username.like(f"{run}-%"), person.c.database_ready_at.is_not(None)
         )
         before, started, ended = self.stats(), time.monotonic(), _cpu_of_ended_children()
-        await command(["person", "import", str(file)], self.environment)
+        # With initial passwords, so that each is hashed: without, nobody could sign in.
+        given = file.with_name("passwords.csv")
+        await command(["person", "import", str(file), "--passwords-to", str(given)], self.environment)
         entered, own = time.monotonic() - started, _cpu_of_ended_children() - ended
         while True:
             with self._on.database.begin() as connection:

@@ -89,6 +89,7 @@ class DatabaseCredentials:
         return cls(
             create_async_engine(
                 database_url(service_url),
+                hide_parameters=True,  # they would stand in logs
                 isolation_level="AUTOCOMMIT",  # one read per request: no BEGIN, no ROLLBACK
                 pool_size=connections,
                 max_overflow=connections,

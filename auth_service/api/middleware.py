@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import traceback
 from typing import Any
 
 import structlog
@@ -20,6 +21,7 @@ log = structlog.get_logger()
 #: A request id that came from outside is taken over if it can do no harm in a log.
 _GOOD_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 LARGEST_BODY = 64 * 1024
+_FRAMES = 12
 
 #: On every answer: nothing of it may stay in a cache on the way, or be taken for a page by a browser.
 _HEADERS = {
@@ -76,8 +78,14 @@ class Surroundings:
         except _TooLarge:
             if not status:
                 await _refuse_size(scope, receive, marked)
-        except Exception:
-            log.exception("request failed", request_id=request_id, route=_route(scope))
+        except Exception as error:
+            log.error(
+                "request failed",
+                request_id=request_id,
+                route=_route(scope),
+                error=type(error).__name__,
+                where=_where(error),
+            )
             if status:
                 raise  # the answer has begun: the connection must break, or it would look complete
             await envelope.internal(Request(scope))(scope, receive, marked)
@@ -103,6 +111,12 @@ async def _refuse_size(scope: Scope, receive: Receive, send: Send) -> None:
         headers={"Connection": "close"},
     )
     await refusal(scope, receive, send)
+
+
+def _where(error: Exception) -> list[str]:
+    """Where it happened. What it says is left out: messages of libraries have values in them, maybe a password."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-_FRAMES:]]
 
 
 def _route(scope: Scope) -> str:

@@ -51,7 +51,7 @@ def import_people(
 ) -> None:
     """Create many people from a CSV file; rows that cannot be are listed, and the exit is 1.
 
-    Columns, of which the first alone must be there: username, kind, clients, permissions, history_from,
+    Columns, in any order and only username required: username, kind, clients, permissions, history_from,
     history_months, password. Several clients or permissions have spaces or semicolons between; no permissions means
     all of them. The same file can be imported again, and goes on where it ended.
     """

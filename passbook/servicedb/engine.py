@@ -35,6 +35,8 @@ class ServiceDatabase:
         self.engine: Engine = create_engine(
             self.url,
             pool_size=connections,
+            # What a statement was given may be a secret or somebody's name, and errors end in logs.
+            hide_parameters=True,
             pool_pre_ping=True,
             connect_args={"connect_timeout": max(1, round(connect_seconds))},
         )
