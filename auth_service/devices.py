@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from auth_service import people
 from auth_service.sealing import seal, unseal
 from passbook.audit.chain import Actor, record
 from passbook.audit.events import DeviceRegistered, DeviceRevoked
@@ -93,7 +92,11 @@ def add(
             code="bad_idempotency_key",
         )
     # Locked: two registrations at once must not both see a free place, nor the same key twice.
-    owner = people.locked(connection, person_name)
+    owner = connection.execute(
+        select(person.c.id, person.c.username, person.c.state).where(
+            person.c.id == person_id_of(connection, person_name, lock=True)
+        )
+    ).one()
     if owner.state != "active":
         raise Refused(
             f"{owner.username!r} is {owner.state}.",
@@ -102,12 +105,17 @@ def add(
         )
     digest = secret_digest(f"idempotency {idempotency_key}") if idempotency_key is not None else None
     if digest is not None and idempotency_key is not None:
-        before = _registered_before(connection, owner.person, digest, idempotency_key, terms)
+        before = _registered_before(connection, owner.id, digest, idempotency_key, terms)
         if before is not None:
             return before
-    if owner.devices >= terms.most:
+    active = connection.execute(
+        select(func.count()).where(
+            device.c.person_id == owner.id, device.c.revoked_at.is_(None), device.c.expires_at > func.now()
+        )
+    ).scalar_one()
+    if active >= terms.most:
         raise Conflict(
-            f"{owner.username!r} has {owner.devices} active devices already.",
+            f"{owner.username!r} has {active} active devices already.",
             remedy="Revoke one with `passbook device revoke`, or raise PASSBOOK_DEVICES_PER_PERSON.",
             code="too_many_devices",
         )
@@ -117,7 +125,7 @@ def add(
         insert(device)
         .values(
             id=device_id,
-            person_id=owner.person,
+            person_id=owner.id,
             name=name,
             platform=platform,
             secret_digest=secret_digest(secret),
@@ -127,7 +135,7 @@ def add(
         )
         .returning(device.c.expires_at)
     ).scalar_one()
-    record(connection, by, DeviceRegistered(person=owner.person, device=device_id))
+    record(connection, by, DeviceRegistered(person=owner.id, device=device_id))
     return _credential(device_id, secret, expires_at, terms)
 
 

@@ -1,8 +1,8 @@
 """Attempts of one account that are under way, and those that wait for one of them to end.
 
 An attempt counts as failed until its password has been looked at, so a few at once are all that an account has
-free. Somebody who signs in on many devices at once would be told to wait, with the right password: instead the others
-stand here for a moment, until one under way turns out well and makes room.
+free. Somebody who signs in on many devices at once would be told to wait, with the right password: instead the
+others stand here for a moment, until one under way turns out well and makes room.
 """
 
 from __future__ import annotations

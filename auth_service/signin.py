@@ -38,7 +38,7 @@ from passbook.servicedb.tables import administrator, device, person, tenant
 
 _LONGEST_NAME = 200
 #: Seconds that an attempt waits for others of its account to turn out well.
-_PATIENCE = 5.0
+_PATIENCE = 10.0
 
 
 @dataclass(frozen=True)

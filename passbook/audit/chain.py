@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, func, insert, select, true
 
 from passbook.audit.events import Event
 from passbook.credentials import new_id
@@ -124,11 +124,14 @@ class Pending:
             return
         connection.execute(select(func.pg_advisory_xact_lock(_CHAIN_LOCK)))
         # A statement of its own, begun with the lock held: else it would not see what the last holder wrote.
-        last = connection.execute(
-            select(audit_event.c.id, audit_event.c.hash).order_by(audit_event.c.id.desc()).limit(1)
-        ).one_or_none()
-        now = connection.execute(select(func.clock_timestamp())).scalar_one()
-        number, previous = (last.id, bytes(last.hash)) if last else (0, _BEGINNING)
+        last = select(audit_event.c.id, audit_event.c.hash).order_by(audit_event.c.id.desc()).limit(1).subquery()
+        beginning = select(func.clock_timestamp().label("now")).subquery()
+        now, number, previous = connection.execute(
+            select(beginning.c.now, func.coalesce(last.c.id, 0), func.coalesce(last.c.hash, _BEGINNING))
+            .select_from(beginning)
+            .outerjoin(last, true())
+        ).one()
+        previous = bytes(previous)
         for row in self._rows:
             number += 1
             row |= {"id": number, "at": now, "previous_hash": previous}

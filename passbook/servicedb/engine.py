@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -61,10 +62,13 @@ class ServiceDatabase:
             return function(connection, *args, **kwargs)
 
     def migrate(self) -> bool:
-        """Bring the schema to the newest revision; whether there was anything to do."""
+        """Bring the schema to the newest revision; whether there was anything to do.
+
+        Raises `Refused` for a schema that a newer release made.
+        """
         with self.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-            before = MigrationContext.configure(connection).get_current_revision()
+            before = _revision(connection)
             if before == _head():
                 return False
             config = _config()
@@ -75,7 +79,7 @@ class ServiceDatabase:
     def require_migrated(self) -> None:
         """Raise `Refused` unless the schema is the one this release was written for."""
         with self.begin() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
+            found = _revision(connection)
         if found != _head():
             raise Refused(
                 "The service database is not prepared for this release of Passbook.", remedy="Run `passbook init`."
@@ -106,5 +110,21 @@ def _config() -> Config:
     return config
 
 
+@cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
 def _head() -> str | None:
-    return ScriptDirectory.from_config(_config()).get_current_head()
+    return _scripts().get_current_head()
+
+
+def _revision(connection: Connection) -> str | None:
+    """The revision of the schema, None for an empty database. Raises `Refused` for one that is not known here."""
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found is not None and found not in {script.revision for script in _scripts().walk_revisions()}:
+        raise Refused(
+            "The service database was prepared by a newer release of Passbook than this one.",
+            remedy="Run that release, or restore a backup from before it was installed.",
+        )
+    return found
