@@ -32,7 +32,7 @@ _LOOK_AGAIN_AFTER = 2.0
 @dataclass(frozen=True)
 class _Key:
     kid: str
-    private: ECKey
+    verifying: ECKey
     public: dict[str, Any]
 
 
@@ -65,7 +65,7 @@ class Keyring:
         self._database = database
         self._secret = secret
         self._keys: dict[str, _Key] = {}
-        self._signing: _Key | None = None
+        self._signing: tuple[str, ECKey] | None = None
         self._read_at = float("-inf")
         self._lock = threading.Lock()
 
@@ -74,7 +74,7 @@ class Keyring:
         self._refresh(REREAD_AFTER)
         if self._signing is None:
             raise Refused("There is no key to sign tokens with.", remedy="Run `passbook init`.")
-        return self._signing.kid, self._signing.private
+        return self._signing
 
     def verifying(self, kid: str) -> ECKey | None:
         """The key with this id, or None."""
@@ -82,7 +82,7 @@ class Keyring:
         if kid not in self._keys:
             self._refresh(_LOOK_AGAIN_AFTER)
         key = self._keys.get(kid)
-        return key.private if key else None
+        return key.verifying if key else None
 
     def public(self) -> dict[str, Any]:
         """The JSON Web Key Set that anybody may have (RFC 7517)."""
@@ -103,10 +103,15 @@ class Keyring:
                 ).all()
             known = self._keys
             self._keys = {
-                row.kid: known.get(row.kid) or _Key(row.kid, _opened(row, self._secret), row.public_jwk)
+                row.kid: known.get(row.kid) or _Key(row.kid, ECKey.import_key(row.public_jwk), row.public_jwk)
                 for row in rows
             }
-            self._signing = next((self._keys[row.kid] for row in rows if row.retires_at is None), None)
+            newest = next((row for row in rows if row.retires_at is None), None)
+            if newest is None:
+                self._signing = None
+            elif self._signing is None or self._signing[0] != newest.kid:
+                # Only this one is opened: after the secret was lost, the keys before still verify.
+                self._signing = newest.kid, _opened(newest, self._secret)
             self._read_at = time.monotonic()
 
 

@@ -100,7 +100,7 @@ def add(
     }
     try:
         with connection.begin_nested():
-            connection.execute(insert(person).values(row))
+            created_at = connection.execute(insert(person).values(row).returning(person.c.created_at)).scalar_one()
     except IntegrityError:
         raise _taken(username) from None
     if clients:
@@ -112,7 +112,23 @@ def add(
         PersonCreated(person=row["id"], kind=kind, clients=list(clients), permissions=permissions),
         reason=reason,
     )
-    return show(connection, row["id"])
+    # Not read again: an import does this thousands of times.
+    return Person(
+        person=row["id"],
+        username=username,
+        kind=kind,
+        state="active",
+        clients=list(clients),
+        permissions=permissions,
+        history_from=window.since,
+        history_months=window.months,
+        devices=0,
+        must_change_password=True,
+        pending_changes=1,
+        version=1,
+        created_at=created_at,
+        changed_at=created_at,
+    )
 
 
 def show(connection: Connection, name: str) -> Person:

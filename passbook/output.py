@@ -11,6 +11,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 #: The option every command has.
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -39,7 +40,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+        # As text: a user name may look like rich's markup.
+        table.add_row(*(Text(_cell(value)) for value in row))
     Console().print(table)
 
 

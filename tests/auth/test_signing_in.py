@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from datetime import timedelta
 
 import argon2
 import pytest
 from sqlalchemy import select, update
 
-from auth_service import passwords, people, tenant
+from auth_service import keys, passwords, people, tenant
 from auth_service.tokens import PEOPLE
 from passbook.audit import chain
+from passbook.errors import Refused
 from passbook.servicedb import tables
 from passbook.servicedb.engine import ServiceDatabase
 from tests.support.actors import TESTER
-from tests.support.api import PASSWORD, Api, Crowd
+from tests.support.api import PASSWORD, SECRET, Api, Crowd, serving
 
 NEW = "seven blue boats sail south"
 
@@ -188,11 +190,6 @@ async def test_the_switch_keeps_everybody_out_and_administrators_in(
 async def test_keys_are_rotated_without_logging_anybody_out(
     api: Api, crowd: Crowd, database: ServiceDatabase
 ) -> None:
-    from datetime import timedelta
-
-    from auth_service import keys
-    from tests.support.api import SECRET
-
     crowd.person("amina")
     old = await api.sign_in("amina")
     with database.begin() as connection:
@@ -250,6 +247,23 @@ async def test_a_hash_of_other_days_is_renewed(api: Api, crowd: Crowd, database:
     assert now != old
     assert not passwords.needs_rehash(now)
     await api.token("amina")
+
+
+async def test_a_lost_secret_costs_a_rotation_and_no_sign_in(service_url: str, crowd: Crowd) -> None:
+    crowd.person("amina")
+    async with serving(service_url) as api:
+        before = await api.sign_in("amina")
+    with pytest.raises(Refused, match="sealed with another secret"):
+        async with serving(service_url, secret="another secret, which nobody has had so far"):
+            pass
+    with crowd.database.begin() as connection:
+        keys.rotate(
+            connection, TESTER, "another secret, which nobody has had so far", tokens_live=timedelta(seconds=600)
+        )
+    settings = {"PASSBOOK_AUTH_URL": "http://127.0.0.1:8720"}
+    async with serving(service_url, settings, secret="another secret, which nobody has had so far") as api:
+        assert (await api.call("GET", "/me", token=before["access_token"])).status == 200
+        assert (await api.refresh(before["refresh_token"])).status == 200
 
 
 async def test_metrics_count_every_outcome(api: Api, crowd: Crowd) -> None:

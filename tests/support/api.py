@@ -140,14 +140,24 @@ async def serving(
     *,
     parts: tuple[Part, ...] = ("people", "administration"),
     couchdb_url: str = "",
+    secret: str = SECRET,
 ) -> AsyncIterator[Api]:
     """An auth service on this database, listening on a port of its own."""
     database = ServiceDatabase(service_url, connections=THREADS)
-    with database.begin() as connection:
-        keys.ensure(connection, TESTER, SECRET)
-    service = Service.build(
-        Settings.load(dict(settings or {})), database, secret=SECRET, parts=parts, couchdb_url=couchdb_url
-    )
+    try:
+        with database.begin() as connection:
+            keys.ensure(connection, TESTER, secret)
+        service = Service.build(
+            Settings.load(dict(settings or {})), database, secret=secret, parts=parts, couchdb_url=couchdb_url
+        )
+        async with _listening(service) as api:
+            yield api
+    finally:
+        database.dispose()
+
+
+@contextlib.asynccontextmanager
+async def _listening(service: Service) -> AsyncIterator[Api]:
     server = _Quiet(uvicorn.Config(build(service), log_config=None, access_log=False))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         running = asyncio.create_task(server.serve(sockets=[listening]))
@@ -160,4 +170,3 @@ async def serving(
             yield Api(f"http://127.0.0.1:{listening.getsockname()[1]}", session, service)
         server.should_exit = True
         await running
-    database.dispose()
