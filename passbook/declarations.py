@@ -60,6 +60,13 @@ DECLARATIONS = (
     Declaration("data_dir", Path, Path(".passbook"), "Where everything embedded keeps its data, sockets and logs."),
     Declaration("gateway_host", str, "127.0.0.1", "Address on which `passbook gateway` listens."),
     Declaration("gateway_port", int, 8710, "Port on which `passbook gateway` listens.", minimum=0),
+    Declaration(
+        "gateway_grace_seconds",
+        float,
+        300.0,
+        "How long the gateway takes devices that were good for good while it cannot ask the service database.",
+        minimum=0,
+    ),
     Declaration("auth_host", str, "127.0.0.1", "Address on which `passbook auth` listens."),
     Declaration("auth_port", int, 8720, "Port on which `passbook auth` listens.", minimum=0),
     Declaration(

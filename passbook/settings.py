@@ -34,6 +34,7 @@ class Settings:
     data_dir: Path
     gateway_host: str
     gateway_port: int
+    gateway_grace_seconds: float
     auth_host: str
     auth_port: int
     auth_url: str

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -17,7 +17,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from passbook.errors import PortBusy, Refused
 from sync_gateway import routes
 from sync_gateway.answers import Problem, answer, not_found, unavailable
-from sync_gateway.credentials import Credentials, Principal
+from sync_gateway.credentials import SEEN_EVERY, Credentials, Principal
+from sync_gateway.feeds import Feeds
+from sync_gateway.hub import Hub
+from sync_gateway.open_requests import OpenRequests
 from sync_gateway.proxy import ROUTE, Upstream
 from sync_gateway.routes import Action
 
@@ -31,10 +34,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Gateway:
     """Authenticates, matches, answers. One instance serves all requests of one process."""
 
-    def __init__(self, credentials: Credentials, upstream: Upstream) -> None:
+    def __init__(self, credentials: Credentials, upstream: Upstream, parts: Parts) -> None:
         self._credentials = credentials
         self._upstream = upstream
-        self._feeds: set[asyncio.Task[Any]] = set()
+        self._requests = parts.requests
+        self._feeds = Feeds(upstream, parts.hub)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The answer to any request."""
@@ -57,11 +61,8 @@ class Gateway:
         return response
 
     async def close_feeds(self, _: web.Application) -> None:
-        """Break off the live feeds, which would never end by themselves."""
-        feeds = list(self._feeds)
-        for task in feeds:
-            task.cancel()
-        await asyncio.gather(*feeds, return_exceptions=True)
+        """Break off everything that would never end by itself."""
+        self._requests.cut(self._requests.devices(), "shutdown")
 
     async def _respond(self, request: web.Request) -> web.StreamResponse:
         # First of all, so that nobody learns anything, not even which paths exist.
@@ -71,6 +72,11 @@ class Gateway:
         if match is None:
             raise not_found()
         request[ROUTE] = match.route.name
+        feed = match.query.get("feed", "") if match.live else ""
+        with self._requests.entered(principal, request, feed):
+            return await self._answer(request, match, principal)
+
+    async def _answer(self, request: web.Request, match: routes.Match, principal: Principal) -> web.StreamResponse:
         if match.route.action is Action.WELCOME:
             return answer({"couchdb": "Welcome", "version": "3.5.0", "vendor": {"name": "Passbook"}})
         if not principal.database_ready:
@@ -84,21 +90,35 @@ class Gateway:
             return _refused_writes(body.docs)
         if principal.unseen and match.route.name == "changes":
             await self._credentials.seen(principal.device_id)
-        return await self._forward(request, match, principal, body)
+        if match.live:
+            return await self._feeds.serve(request, match, principal, body, _Seen(self._credentials, principal))
+        return await self._upstream.forward(request, match, principal, body)
 
-    async def _forward(
-        self, request: web.Request, match: routes.Match, principal: Principal, body: Any
-    ) -> web.StreamResponse:
-        if not match.live:
-            return await self._upstream.forward(request, match, principal, body)
-        task = asyncio.current_task()
-        if task is not None:
-            self._feeds.add(task)
-        try:
-            return await self._upstream.forward(request, match, principal, body)
-        finally:
-            if task is not None:
-                self._feeds.discard(task)
+
+@dataclass(frozen=True)
+class Parts:
+    """What a gateway's requests share, and those who watch over them."""
+
+    requests: OpenRequests
+    hub: Hub
+
+    @classmethod
+    def new(cls) -> Parts:
+        return cls(OpenRequests(), Hub())
+
+
+class _Seen:
+    """Notes now and then that the device of an open feed is there: it took a heartbeat."""
+
+    def __init__(self, credentials: Credentials, principal: Principal) -> None:
+        self._credentials = credentials
+        self._device = principal.device_id
+        self._noted_at = time.monotonic()
+
+    async def __call__(self) -> None:
+        if time.monotonic() - self._noted_at > SEEN_EVERY.total_seconds():
+            self._noted_at = time.monotonic()
+            await self._credentials.seen(self._device)
 
 
 def _refused_writes(documents: list[dict[str, Any]]) -> web.Response:
@@ -116,9 +136,9 @@ def _refused_writes(documents: list[dict[str, Any]]) -> web.Response:
     )
 
 
-def build(credentials: Credentials, upstream: Upstream) -> web.Application:
+def build(credentials: Credentials, upstream: Upstream, parts: Parts | None = None) -> web.Application:
     """The application. `upstream` is opened and closed with it; `credentials` stay the caller's."""
-    gateway = Gateway(credentials, upstream)
+    gateway = Gateway(credentials, upstream, parts or Parts.new())
 
     @web.middleware
     async def everything(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -7,14 +7,19 @@ import dataclasses
 import signal
 from typing import Annotated
 
+import structlog
 import typer
 
+from passbook import couch_access
 from passbook.context import opened, service_database
 from passbook.settings import Settings
 from sync_gateway import app as application
 from sync_gateway.credentials import DatabaseCredentials
 from sync_gateway.proxy import Upstream
 from sync_gateway.routes import DATABASE
+from sync_gateway.watch import Watch
+
+log = structlog.get_logger()
 
 app = typer.Typer(help="Serve devices: the only door from the internet to CouchDB.")
 
@@ -49,10 +54,19 @@ async def serve(settings: Settings, service_url: str, couchdb_url: str) -> None:
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sign, stop.set)
-    credentials = DatabaseCredentials.at(service_url, device_days=settings.device_days)
+    access, how = await couch_access.prepare(couchdb_url, connect_seconds=settings.connect_seconds)
+    log.info("couchdb_access", how=how)
+    credentials = DatabaseCredentials.at(
+        service_url, device_days=settings.device_days, grace=settings.gateway_grace_seconds
+    )
+    parts = application.Parts.new()
+    watch = Watch(service_url, credentials, parts.requests, parts.hub)
     try:
-        built = application.build(credentials, Upstream(couchdb_url))
-        async with application.serving(built, settings.gateway_host, settings.gateway_port) as port:
+        built = application.build(credentials, Upstream(couchdb_url, access), parts)
+        async with (
+            watch.watching(),
+            application.serving(built, settings.gateway_host, settings.gateway_port) as port,
+        ):
             typer.echo(f"Gateway listens on http://{settings.gateway_host}:{port}/{DATABASE}")
             await stop.wait()
     finally:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Protocol
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
 
 import structlog
 from sqlalchemy import func, select, update
@@ -20,12 +23,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from passbook.credentials import secret_digest
 from passbook.database import database_url
-from passbook.servicedb.tables import device, person, tenant
-from sync_gateway.answers import unauthorized, unavailable
+from passbook.servicedb.tables import device, person, tenant, written
+from sync_gateway.answers import Problem, unauthorized, unavailable
 
 LONGEST_NAME = 200  # characters of a device id
 LONGEST_HEADER = 2048  # characters of an Authorization header
 CONNECT_WITHIN = 5  # seconds
+_AT_ONCE = 1000  # devices looked up in one query
 NOBODY = b"\0" * 32  # compared with when there is no such device, so that this takes the same work
 
 log = structlog.get_logger()
@@ -39,6 +43,7 @@ class Principal:
     person_id: str
     database: str
     database_ready: bool
+    expires_at: datetime
     #: Whether it is so long since this device was seen that it should be written down.
     unseen: bool = False
 
@@ -48,19 +53,35 @@ class Credentials(Protocol):
 
     async def principal(self, authorization: list[str]) -> Principal: ...
 
-    async def seen(self, device_id: str) -> None:
-        """Note that the device synchronises now."""
+    async def seen(self, device_id: str, position: str | None = None) -> None:
+        """Note that the device synchronises now, and up to where."""
         ...
+
+    async def standing(self, devices: Sequence[str]) -> dict[str, Standing]:
+        """How each of these devices stands now. Raises `Problem` (503) when it cannot be told."""
+        ...
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Whether a device may go on: `refusal` is the code of the 401 it gets otherwise."""
+
+    refusal: str | None
+    expires_at: datetime | None
 
 
 #: How often it is written down that a device synchronises: minutes are enough for whoever looks, and writes cost.
 SEEN_EVERY = timedelta(minutes=5)
+#: Devices remembered for the time when the service database is away.
+_REMEMBERED = 100_000
 
 _LOOKUP = (
     select(
+        device.c.id,
         device.c.secret_digest,
         device.c.revoked_at.is_not(None).label("revoked"),
         (device.c.expires_at <= func.now()).label("expired"),
+        device.c.expires_at,
         person.c.id.label("person_id"),
         person.c.state,
         person.c.database_name,
@@ -72,19 +93,36 @@ _LOOKUP = (
     )
     .join(person, person.c.id == device.c.person_id)
     .join(tenant, tenant.c.singleton)
-    .limit(1)
 )
 
 
-class DatabaseCredentials:
-    """Devices and people as the service database has them."""
+def _refusal(found: Any) -> str | None:
+    """Why the device may not, what is final first."""
+    if found.revoked or found.state not in ("active", "suspended"):
+        return "revoked"
+    if found.state == "suspended":
+        return "suspended"
+    if found.expired:
+        return "expired"
+    return None if found.open else "maintenance"
 
-    def __init__(self, engine: AsyncEngine, *, device_days: int) -> None:
+
+class DatabaseCredentials:
+    """Devices and people as the service database has them.
+
+    While the database is away, devices that were good within the last `grace` seconds are taken for good.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, device_days: int, grace: float) -> None:
         self._engine = engine
         self._days = timedelta(days=device_days)
+        self.grace = grace
+        self._known: OrderedDict[str, tuple[bytes, Principal, float]] = OrderedDict()
 
     @classmethod
-    def at(cls, service_url: str, *, device_days: int = 90, connections: int = 10) -> DatabaseCredentials:
+    def at(
+        cls, service_url: str, *, device_days: int = 90, connections: int = 10, grace: float = 300.0
+    ) -> DatabaseCredentials:
         """For the service database with this address; who synchronises may do so for `device_days` more."""
         return cls(
             create_async_engine(
@@ -97,6 +135,7 @@ class DatabaseCredentials:
                 connect_args={"connect_timeout": CONNECT_WITHIN},
             ),
             device_days=device_days,
+            grace=grace,
         )
 
     async def close(self) -> None:
@@ -104,21 +143,24 @@ class DatabaseCredentials:
 
     async def principal(self, authorization: list[str]) -> Principal:
         name, secret = _basic(authorization)
-        found = await self._find(name)
+        try:
+            found = (await self._rows(_LOOKUP.where(device.c.id == name)) or [None])[0]
+        except Problem:
+            return self._remembered(name, secret)
         same = hmac.compare_digest(secret_digest(secret), bytes(found.secret_digest) if found else NOBODY)
         if not found or not same:
             raise unauthorized("unknown")
-        if found.revoked or found.state not in ("active", "suspended"):
-            raise unauthorized("revoked")
-        if found.state == "suspended":
-            raise unauthorized("suspended")
-        if found.expired:
-            raise unauthorized("expired")
-        if not found.open:
-            raise unauthorized("maintenance")
-        return Principal(name, found.person_id, found.database_name, found.ready, found.unseen)
+        refusal = _refusal(found)
+        if refusal is not None:
+            self._known.pop(name, None)
+            raise unauthorized(refusal)
+        principal = Principal(
+            name, found.person_id, found.database_name, found.ready, found.expires_at, found.unseen
+        )
+        self._remember(name, bytes(found.secret_digest), principal)
+        return principal
 
-    async def seen(self, device_id: str) -> None:
+    async def seen(self, device_id: str, position: str | None = None) -> None:
         # Whoever else noted it meanwhile need not be overwritten; one that expired or was revoked stays so.
         now_good = (device.c.revoked_at.is_(None)) & (device.c.expires_at > func.now())
         statement = (
@@ -130,6 +172,7 @@ class DatabaseCredentials:
             .values(
                 last_synchronised_at=func.now(),
                 expires_at=func.greatest(device.c.expires_at, func.now() + self._days),
+                **({} if position is None else {"position": position}),
             )
         )
         try:
@@ -139,11 +182,41 @@ class DatabaseCredentials:
             # The device gets its data all the same; the next request notes it.
             log.warning("device_not_noted", error=type(error).__name__)
 
-    async def _find(self, name: str):  # type: ignore[no-untyped-def]  # a row, whose type SQLAlchemy infers
+    async def standing(self, devices: Sequence[str]) -> dict[str, Standing]:
+        found: dict[str, Standing] = {name: Standing("revoked", None) for name in devices}
+        for start in range(0, len(devices), _AT_ONCE):
+            for row in await self._rows(_LOOKUP.where(device.c.id.in_(devices[start : start + _AT_ONCE]))):
+                found[row.id] = Standing(_refusal(row), row.expires_at)
+        for name, one in found.items():
+            if one.refusal is not None:
+                self._known.pop(name, None)
+        return found
+
+    async def written_since(self, seconds: float) -> list[str]:
+        """People to whose databases something was written in the last so many seconds."""
+        since = func.clock_timestamp() - timedelta(seconds=seconds)
+        return [row[0] for row in await self._rows(select(written.c.person_id).where(written.c.at > since))]
+
+    def _remember(self, name: str, digest: bytes, principal: Principal) -> None:
+        self._known[name] = (digest, principal, time.monotonic())
+        self._known.move_to_end(name)
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+
+    def _remembered(self, name: str, secret: bytes) -> Principal:
+        """A device that was good a moment ago. Raises `Problem` (503) for all others: nothing is known of them."""
+        digest, principal, at = self._known.get(name, (NOBODY, None, 0.0))
+        same = hmac.compare_digest(secret_digest(secret), digest)
+        fresh = time.monotonic() - at < self.grace
+        if principal is None or not same or not fresh or principal.expires_at <= datetime.now(UTC):
+            raise unavailable()
+        return replace(principal, unseen=False)
+
+    async def _rows(self, query: Any) -> Sequence[Any]:
         for attempt in (1, 2):
             try:
                 async with self._engine.connect() as connection:
-                    return (await connection.execute(_LOOKUP.where(device.c.id == name))).one_or_none()
+                    return (await connection.execute(query)).all()
             except (SQLAlchemyError, OSError) as error:
                 # A restart of the database breaks every idle connection of the pool; a fresh one may work.
                 if attempt == 1 and isinstance(error, DBAPIError) and error.connection_invalidated:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
@@ -12,6 +14,7 @@ import structlog
 from aiohttp import web
 from yarl import URL
 
+from passbook.couch_access import CouchAccess
 from sync_gateway import compress, routes
 from sync_gateway.answers import COMMON_HEADERS, Problem, answer, not_found, unavailable
 from sync_gateway.credentials import Principal
@@ -38,23 +41,25 @@ log = structlog.get_logger()
 
 
 class Upstream:
-    """CouchDB. `url` carries the credentials, which stay in here."""
+    """CouchDB, spoken to as the person whose device asks; without `access`, with the credentials in `url`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, access: CouchAccess | None = None, *, connections: int = 100) -> None:
         parts = urlsplit(url)
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         port = f":{parts.port}" if parts.port else ""
         self._base = f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
-        self._headers: dict[str, str] = {}
-        if parts.username is not None:
-            self._headers["Authorization"] = aiohttp.encode_basic_auth(
-                unquote(parts.username), unquote(parts.password or "")
-            )
+        self._access = access
+        self._connections = connections
+        #: Of the embedded server, which takes nothing else.
+        self._own = ""
+        if access is None and parts.username is not None:
+            self._own = aiohttp.encode_basic_auth(unquote(parts.username), unquote(parts.password or ""))
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # an open feed is a connection; devices are what bounds them
+            # Idle feeds hold none; who finds all of them busy waits for a moment.
+            connector=aiohttp.TCPConnector(limit=self._connections),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN, sock_read=SILENT_FOR),
             auto_decompress=False,
@@ -67,7 +72,7 @@ class Upstream:
 
     async def info(self, principal: Principal) -> web.Response:
         """What CouchDB says about the database, without its real name."""
-        upstream = await self._request("GET", self._url(principal, (), {}), {})
+        upstream = await self._request(principal, "GET", self._url(principal, (), {}), {})
         async with upstream:
             await _raise_for_status(upstream)
             said = msgspec.json.decode(await upstream.content.read(LARGEST_ERROR), type=dict[str, Any])
@@ -78,26 +83,36 @@ class Upstream:
         self, request: web.Request, match: routes.Match, principal: Principal, body: Any
     ) -> web.StreamResponse:
         """Ask CouchDB what the device asked, and pass the answer on as it comes."""
+        async with self.asked(
+            request.method, match, principal, body, if_none_match=request.headers.get("If-None-Match")
+        ) as upstream:
+            response = _begun(request, match, upstream)
+            shrink = (
+                response.headers.get("Content-Encoding") == "gzip" and "Content-Encoding" not in upstream.headers
+            )
+            await _stream(request, upstream, response, compress.Compressor(live=False) if shrink else None)
+            return response
+
+    @asynccontextmanager
+    async def asked(
+        self, method: str, match: routes.Match, principal: Principal, body: Any, *, if_none_match: str | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """CouchDB's answer to a request made anew from its matched parts. Raises `Problem` for an error of it."""
         headers = {
             "Accept": "*/*" if match.route.attachment else "application/json",
             "Accept-Encoding": "identity",
         }
-        if "If-None-Match" in request.headers:
-            headers["If-None-Match"] = request.headers["If-None-Match"]
+        if if_none_match is not None:
+            headers["If-None-Match"] = if_none_match
         data = None
         if match.route.body is not None:
             data = msgspec.json.encode({} if body is None else body)
             headers["Content-Type"] = "application/json"
         url = self._url(principal, match.segments[1:], match.query)
-        upstream = await self._request(request.method, url, headers, data)
+        upstream = await self._request(principal, method, url, headers, data)
         async with upstream:
             await _raise_for_status(upstream)
-            response = _begun(request, match, upstream)
-            shrink = (
-                response.headers.get("Content-Encoding") == "gzip" and "Content-Encoding" not in upstream.headers
-            )
-            await _stream(request, upstream, response, compress.Compressor(live=match.live) if shrink else None)
-            return response
+            yield upstream
 
     def _url(self, principal: Principal, segments: tuple[str, ...], query: dict[str, str]) -> URL:
         path = "/".join(quote(segment, safe="") for segment in (principal.database, *segments))
@@ -105,15 +120,20 @@ class Upstream:
         return URL(f"{self._base}/{path}{'?' if search else ''}{search}", encoded=True)
 
     async def _request(
-        self, method: str, url: URL, headers: dict[str, str], data: bytes | None = None
+        self, principal: Principal, method: str, url: URL, headers: dict[str, str], data: bytes | None = None
     ) -> aiohttp.ClientResponse:
         if self._session is None:
             raise unavailable()
+        authorization = self._own if self._access is None else f"Bearer {self._access.token(principal.person_id)}"
         # A connection that CouchDB was just closing shows only when it is used; reading twice does no harm.
         for attempt in range(1 if method == "PUT" else 2):
             try:
                 return await self._session.request(
-                    method, url, headers={**self._headers, **headers}, data=data, allow_redirects=False
+                    method,
+                    url,
+                    headers={**headers, "Authorization": authorization},
+                    data=data,
+                    allow_redirects=False,
                 )
             except aiohttp.ServerDisconnectedError as error:
                 if attempt == 0 and method != "PUT":

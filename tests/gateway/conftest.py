@@ -6,6 +6,7 @@ PASSBOOK_TEST_COUCHDB_URL if there is one.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import datetime as dt
@@ -18,15 +19,18 @@ import aiohttp
 import pytest
 import sqlalchemy as sa
 from aiohttp import web
+from sqlalchemy.dialects.postgresql import insert as upsert
 
-from passbook.credentials import new_id, new_secret, secret_digest
+from passbook import couch_access
+from passbook.credentials import new_id, new_secret, principal, secret_digest
 from passbook.embedded import couchdb, postgres
 from passbook.servicedb import tables
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.settings import Settings
-from sync_gateway.app import build, serving
+from sync_gateway.app import Parts, build, serving
 from sync_gateway.credentials import DatabaseCredentials
 from sync_gateway.proxy import Upstream
+from sync_gateway.watch import Watch
 from tests.support.couch import Couch
 
 REAL = os.environ.get("PASSBOOK_TEST_COUCHDB_URL", "")
@@ -130,6 +134,26 @@ class People:
         with self._engine.begin() as connection:
             connection.execute(table.update().where(table.c.id == row).values(**values))
 
+    def wrote(self, database: str) -> None:
+        """Tell what the worker tells when it has noted what it wrote: the trigger does it, as for the worker."""
+        with self._engine.begin() as connection:
+            owner = sa.select(tables.person.c.id).where(tables.person.c.database_name == database)
+            person = connection.execute(owner).scalar()
+            if person is None:
+                return
+            row = {
+                "person_id": person,
+                "document_id": "passbook",
+                "digest": b"-",
+                "revision": "1-a",
+                "ancestors": [],
+                "as_of": NOW,
+            }
+            statement = upsert(tables.projected_document).values(row)
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=["person_id", "document_id"], set_={"as_of": NOW})
+            )
+
     def switch(self, to_open: bool) -> None:
         with self._engine.begin() as connection:
             connection.execute(tables.tenant.update().values(open=to_open))
@@ -137,6 +161,13 @@ class People:
     def row(self, device: str) -> sa.Row[Any]:
         with self._engine.begin() as connection:
             return connection.execute(tables.device.select().where(tables.device.c.id == device)).one()
+
+
+async def settled(couch: Couch, people: People, *, ready: bool = True) -> Device:
+    """A device of somebody new, with an empty database that lets them in."""
+    made = people.add(await couch.create(), ready=ready)
+    await couch.let_in(made.database, principal(made.person))
+    return made
 
 
 @pytest.fixture
@@ -175,18 +206,35 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-async def gateway(couch_url: str, credentials: DatabaseCredentials, recorder: Recorder) -> AsyncIterator[str]:
+async def gateway(
+    service_url: str, couch_url: str, credentials: DatabaseCredentials, recorder: Recorder
+) -> AsyncIterator[str]:
     """The address of a gateway."""
-    application = build(credentials, Upstream(couch_url))
-    recorder.install(application)
-    async with serving(application, "127.0.0.1", 0) as port:
+    async with running_gateway(service_url, couch_url, credentials, recorder) as address:
+        yield address
+
+
+@contextlib.asynccontextmanager
+async def running_gateway(
+    service_url: str, couch_url: str, credentials: DatabaseCredentials, recorder: Recorder | None = None
+) -> AsyncIterator[str]:
+    """A gateway as `passbook gateway` puts it together, in this process."""
+    access, _ = await couch_access.prepare(couch_url, connect_seconds=5)
+    parts = Parts.new()
+    application = build(credentials, Upstream(couch_url, access), parts)
+    if recorder is not None:
+        recorder.install(application)
+    watch = Watch(service_url, credentials, parts.requests, parts.hub)
+    async with watch.watching(), serving(application, "127.0.0.1", 0) as port:
+        await asyncio.wait_for(watch.listening.wait(), 10)
         yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
 async def device(couch: Couch, people: People, gateway: str) -> Device:
     """A device with an empty database."""
-    made = people.add(await couch.create())
+    couch.wrote = people.wrote
+    made = await settled(couch, people)
     made.url = f"{gateway}/passbook"
     return made
 

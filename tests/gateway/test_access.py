@@ -16,7 +16,7 @@ from passbook.servicedb import tables
 from sync_gateway.app import build, serving
 from sync_gateway.credentials import DatabaseCredentials
 from sync_gateway.proxy import Upstream
-from tests.gateway.conftest import NOW, Device, People, basic
+from tests.gateway.conftest import NOW, Device, People, basic, settled
 from tests.support.couch import Couch
 
 
@@ -29,7 +29,7 @@ async def ask(http: aiohttp.ClientSession, path: str, authorization: str | None)
 async def test_each_device_reaches_its_own_database_only(
     couch: Couch, people: People, http: aiohttp.ClientSession
 ) -> None:
-    devices = [people.add(await couch.create()) for _ in range(6)]
+    devices = [await settled(couch, people) for _ in range(6)]
     for device in devices:
         await couch.write(device.database, {"_id": "passbook", "owner": device.person})
 
@@ -146,7 +146,7 @@ async def test_two_authorization_headers(device: Device, http: aiohttp.ClientSes
 
 
 async def test_database_not_ready(couch: Couch, people: People, http: aiohttp.ClientSession) -> None:
-    device = people.add(await couch.create(), ready=False)
+    device = await settled(couch, people, ready=False)
     status, body, headers = await ask(http, "/passbook", basic(device.id, device.secret))
     assert (status, body["code"]) == (503, "not_ready")
     assert int(headers["Retry-After"]) > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,8 @@ class Couch:
         self.session = session
         self.url = URL(url)
         self.databases: list[str] = []
+        #: Told of every database that is written to, as the worker tells of what it wrote.
+        self.wrote: Callable[[str], None] = lambda _: None
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
         url = f"{str(self.url).rstrip('/')}/{path}"
@@ -31,6 +34,13 @@ class Couch:
         self.databases.append(name)
         return name
 
+    async def let_in(self, database: str, principal: str) -> None:
+        """Only this principal, besides administrators."""
+        members = {"names": [principal], "roles": []}
+        admins = {"names": [], "roles": ["_admin"]}
+        await self.ask("PUT", f"{database}/_security", {"admins": admins, "members": members})
+
     async def write(self, database: str, *documents: dict[str, Any]) -> list[Any]:
         answer: list[Any] = await self.ask("POST", f"{database}/_bulk_docs", {"docs": list(documents)})
+        self.wrote(database)
         return answer

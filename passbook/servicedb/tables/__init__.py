@@ -10,8 +10,8 @@ from passbook.servicedb.tables.access import (
 )
 from passbook.servicedb.tables.base import metadata
 from passbook.servicedb.tables.oversight import approval, audit_event, tenant
-from passbook.servicedb.tables.people import device, person, person_client, scope_change
-from passbook.servicedb.tables.projection import dead_letter, projected_document
+from passbook.servicedb.tables.people import device, device_checkpoint, person, person_client, scope_change
+from passbook.servicedb.tables.projection import dead_letter, projected_document, written
 
 __all__ = [
     "administrator",
@@ -19,6 +19,7 @@ __all__ = [
     "audit_event",
     "dead_letter",
     "device",
+    "device_checkpoint",
     "familiar_place",
     "metadata",
     "person",
@@ -30,4 +31,5 @@ __all__ = [
     "sign_in_counter",
     "signing_key",
     "tenant",
+    "written",
 ]

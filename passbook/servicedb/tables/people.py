@@ -84,12 +84,23 @@ device = Table(
     instant("revoked_at"),
     #: About when it last synchronised; the gateway writes it rarely.
     instant("last_synchronised_at"),
+    #: Up to which change of its database it had it all then: CouchDB's sequence.
+    Column("position", Text),
     #: SHA-256 of the key that came with the request, and the secret sealed under that key for a while, so that
     #: a repeated request gets the same answer. Without the key, which is not kept, the seal cannot be opened.
     Column("idempotency_digest", LargeBinary),
     Column("sealed_secret", LargeBinary),
     Index("ix_device_person_id", "person_id"),
     Index("uq_device_person_id_idempotency_digest", "person_id", "idempotency_digest", unique=True),
+)
+
+#: Where a device keeps how far it has come (`_local` documents): few each, so that nothing else is kept there.
+device_checkpoint = Table(
+    "device_checkpoint",
+    metadata,
+    Column("device_id", Text, ForeignKey("device.id", ondelete="CASCADE"), primary_key=True),
+    Column("checkpoint", Text, primary_key=True),
+    instant("created_at", required=True),
 )
 
 #: A change of what a person may see: pending until the worker has carried it out, then with what it did.
