@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from auth_service import scopes, sessions
+from auth_service.limits import Limits
 from passbook.audit.chain import Actor, record
 from passbook.audit.events import (
     PasswordReset,
@@ -27,10 +28,10 @@ from passbook.audit.events import (
     PersonSuspended,
 )
 from passbook.credentials import new_id
-from passbook.errors import Conflict, Refused, Stale
+from passbook.errors import Conflict, NotFound, Refused, Stale
 from passbook.lookup import person_id_of
 from passbook.scope import PERMISSIONS
-from passbook.servicedb.tables import device, familiar_place, person, person_client, scope_change
+from passbook.servicedb.tables import device, person, person_client, scope_change
 
 KINDS = ("customer", "agent")
 STATES = ("active", "suspended")
@@ -133,7 +134,10 @@ def add(
 
 def show(connection: Connection, name: str) -> Person:
     """One person. Raises `NotFound` when there is nobody of that name or id."""
-    return load(connection, [person_id_of(connection, name)])[0]
+    found = load(connection, [person_id_of(connection, name)])
+    if not found:
+        raise NotFound(f"There is no person {name!r} any more.")  # deleted a moment ago
+    return found[0]
 
 
 def change(
@@ -196,13 +200,13 @@ def begin_deletion(connection: Connection, by: Actor, name: str, *, reason: str 
     From the commit on nobody gets in with their credentials, the user name is free again, and nothing here tells
     whose the id was. The worker erases the database if the caller does not live to do it.
     """
-    person_id = person_id_of(connection, name, lock=True)
+    now = locked(connection, name)
     row = connection.execute(
         update(person)
-        .where(person.c.id == person_id)
+        .where(person.c.id == now.person)
         .values(
             state="deleting",
-            username=person_id,
+            username=now.person,
             password_hash="-",  # noqa: S106 - no password has this hash
             permissions=[],
             version=person.c.version + 1,
@@ -211,12 +215,13 @@ def begin_deletion(connection: Connection, by: Actor, name: str, *, reason: str 
         .returning(person.c.database_name)
     )
     database_name: str = row.scalar_one()
-    sessions.forget(connection, person_id)
+    sessions.forget(connection, now.person)
     for table in (device, person_client, scope_change):
-        connection.execute(delete(table).where(table.c.person_id == person_id))
-    connection.execute(delete(familiar_place).where(familiar_place.c.principal == person_id))
-    record(connection, by, PersonDeleted(person=person_id), reason=reason)
-    return person_id, database_name
+        connection.execute(delete(table).where(table.c.person_id == now.person))
+    # What is kept is found by the name, which is gone after this; the rules of waiting do not matter for that.
+    Limits().forget(connection, "passbook", now.username, now.person)
+    record(connection, by, PersonDeleted(person=now.person), reason=reason)
+    return now.person, database_name
 
 
 def reset_password(
@@ -299,18 +304,18 @@ def load(connection: Connection, people: Collection[str]) -> list[Person]:
     of_clients = select(person_client).where(person_client.c.person_id.in_(people))
     for row in connection.execute(of_clients.order_by(person_client.c.client_id)):
         clients.setdefault(row.person_id, []).append(row.client_id)
-    devices = _counts(
-        connection,
+    of_devices = (
         select(device.c.person_id, func.count())
         .where(device.c.person_id.in_(people), device.c.revoked_at.is_(None), device.c.expires_at > func.now())
-        .group_by(device.c.person_id),
+        .group_by(device.c.person_id)
     )
-    pending = _counts(
-        connection,
+    devices = {row[0]: row[1] for row in connection.execute(of_devices)}
+    of_changes = (
         select(scope_change.c.person_id, func.count())
         .where(scope_change.c.person_id.in_(people), scope_change.c.done_at.is_(None))
-        .group_by(scope_change.c.person_id),
+        .group_by(scope_change.c.person_id)
     )
+    pending = {row[0]: row[1] for row in connection.execute(of_changes)}
     query = select(person).where(person.c.id.in_(people), person.c.state != "deleting")
     return [
         Person(
@@ -339,10 +344,6 @@ def _revoke_devices(connection: Connection, person_id: str) -> int:
         .where(device.c.person_id == person_id, device.c.revoked_at.is_(None))
         .values(revoked_at=func.now(), sealed_secret=None)
     ).rowcount
-
-
-def _counts(connection: Connection, query: Any) -> dict[str, int]:
-    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _taken(username: str) -> Conflict:

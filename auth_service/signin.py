@@ -289,8 +289,11 @@ def _account(
     """Who has this name; for nobody, an account that no password opens."""
     table = person if audience == PEOPLE else administrator
     columns = (table.c.id, table.c.password_hash, table.c.state, table.c.must_change_password)
-    query = select(*columns, tenant.c.open).join(tenant, tenant.c.singleton)
-    query = query.where(func.lower(table.c.username) == func.lower(username), table.c.state != "deleting")
+    query = (
+        select(*columns, tenant.c.open)
+        .join(tenant, tenant.c.singleton)
+        .where(func.lower(table.c.username) == func.lower(username), table.c.state != "deleting")
+    )
     if lock is not None:
         query = query.with_for_update(of=table, read=lock == "share")
     row = connection.execute(query).one_or_none()

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from datetime import date, datetime
 from functools import partial
 
@@ -86,15 +86,25 @@ class Worker:
         failed, or if so many changes are pending that another should follow.
         """
         started = time.monotonic()
-        if not await asyncio.to_thread(self._database.run, scope_changes.any_waiting):
-            self.hurry.clear()
-            return None
-        async with pass_lock(self._database):
-            run = await self._carry_out(self._pace())
+        with self._looking():
+            if not await asyncio.to_thread(self._database.run, scope_changes.any_waiting):
+                return None
+            async with pass_lock(self._database):
+                run = await self._carry_out(self._pace())
         if run is None:
             return None
         run.summary.seconds = round(time.monotonic() - started, 3)
         return run.summary
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        # Cleared before the look: what is heard of from then on is for the next time.
+        self.hurry.clear()
+        try:
+            yield
+        except BaseException:
+            self.hurry.set()
+            raise
 
     def _pace(self) -> Pace:
         return Pace(self._parts.settings.ledger_clients_per_second)
@@ -110,16 +120,11 @@ class Worker:
         The interrupted pass knows older scopes of these people. It must not write to their databases any more,
         or it would bring back what was just taken away.
         """
-        # Before looking: what comes from now on is for the next time.
-        self.hurry.clear()
-        try:
+        with self._looking():
             people = await self._people(People.changed)
             if interrupted:
                 interrupted.forget(people.ids)
             run = await self._pass(people, pace, Silent()) if people.holders else None
-        except BaseException:
-            self.hurry.set()
-            raise
         if people.more:
             self.hurry.set()
         return run

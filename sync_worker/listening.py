@@ -13,8 +13,6 @@ from passbook.servicedb.engine import ServiceDatabase
 
 log = structlog.get_logger()
 
-#: What triggers of the service database notify; the payload is a person's id.
-CHANNEL = "passbook_scope"
 _RECONNECT_SECONDS = 1.0
 #: A connection on which nothing ever comes looks alive long after its other end is gone, unless TCP asks.
 _KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
@@ -48,7 +46,8 @@ async def _listen(database: ServiceDatabase, connected: Callable[[], object], he
     _, parameters = database.engine.dialect.create_connect_args(database.url)
     wanted: dict[str, Any] = {"connect_timeout": 5, **_KEEPALIVE, **parameters}
     async with await psycopg.AsyncConnection.connect(**wanted, autocommit=True) as connection:
-        await connection.execute(f"LISTEN {CHANNEL}")
+        # What the triggers of the service database notify; the payload is a person's id.
+        await connection.execute("LISTEN passbook_scope")
         connected()
         async for _ in connection.notifies():
             heard()

@@ -15,8 +15,9 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, bindparam, text
 
 from auth_service.importing.wanted import Wanted
-from passbook.database import database_url, read_only_engine, speaking_to
+from passbook.database import database_url, speaking_to
 from passbook.errors import Conflict, LedgerUnsuitable
+from passbook.read_only import read_only_engine
 
 Table = Literal["core", "plugin"]
 

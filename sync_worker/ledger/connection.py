@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import Connection, Engine, text
 
 from passbook.database import database_url, speaking_to
+from passbook.read_only import read_only_engine
 
 
 class LedgerConnection:
@@ -17,16 +17,9 @@ class LedgerConnection:
 
     def __init__(self, address: str, *, statement_seconds: float, connect_seconds: float) -> None:
         self.url = database_url(address)
-        self._statement_seconds = statement_seconds
-        postgresql = self.url.get_backend_name() == "postgresql"
-        self.engine: Engine = create_engine(
-            self.url,
-            pool_size=2,
-            pool_pre_ping=True,
-            connect_args={"connect_timeout": max(1, round(connect_seconds))},
-            isolation_level="REPEATABLE READ",
+        self.engine: Engine = read_only_engine(
+            self.url, statement_seconds=statement_seconds, connect_seconds=connect_seconds
         )
-        event.listen(self.engine, "connect", self._prepare_postgresql if postgresql else self._prepare_mysql)
 
     @property
     def is_postgresql(self) -> bool:
@@ -51,27 +44,3 @@ class LedgerConnection:
     def dispose(self) -> None:
         """Close every connection."""
         self.engine.dispose()
-
-    def _prepare_postgresql(self, connection: object, _entry: ConnectionPoolEntry) -> None:
-        self._run(
-            connection,
-            f"SET statement_timeout = {round(self._statement_seconds * 1000)}",
-            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
-            "SET TIME ZONE 'UTC'",
-        )
-
-    def _prepare_mysql(self, connection: object, _entry: ConnectionPoolEntry) -> None:
-        server = str(getattr(connection, "server_version", "") or connection.get_server_info())  # type: ignore[attr-defined]
-        if "mariadb" in server.lower():
-            limit = f"SET SESSION max_statement_time = {self._statement_seconds:g}"
-        else:
-            limit = f"SET SESSION max_execution_time = {round(self._statement_seconds * 1000)}"
-        self._run(connection, limit, "SET SESSION TRANSACTION READ ONLY", "SET SESSION time_zone = '+00:00'")
-
-    @staticmethod
-    def _run(connection: object, *statements: str) -> None:
-        cursor = connection.cursor()  # type: ignore[attr-defined]
-        for statement in statements:
-            cursor.execute(statement)
-        cursor.close()
-        connection.commit()  # type: ignore[attr-defined]

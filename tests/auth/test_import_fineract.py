@@ -30,9 +30,10 @@ from auth_service.importing.wanted import Report
 from auth_service.passwords import verify
 from auth_service.people import Person
 from passbook.audit.chain import entries
-from passbook.database import database_url, read_only_engine, speaking_to
+from passbook.database import database_url, speaking_to
 from passbook.errors import Conflict, LedgerUnsuitable, Refused, Unavailable
 from passbook.progress import Silent
+from passbook.read_only import read_only_engine
 from passbook.scope import PERMISSIONS
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.servicedb.tables import person

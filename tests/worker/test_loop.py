@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from auth_service import granting, people
 from passbook.errors import Unavailable
 from passbook.servicedb import tables
+from sync_worker.cycle import Worker
 from sync_worker.loop import Loop
 from tests.support.actors import TESTER
 from tests.support.killing import door
@@ -139,11 +140,14 @@ async def test_a_begun_deletion_is_finished_at_once(stage: Stage) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _loop(stage: Stage, one: Any) -> AsyncIterator[None]:
-    stopping = asyncio.Event()
-    loop = Loop(one, stage.database, interval_seconds=INTERVAL_SECONDS, tell=lambda summary, full: None)
+async def _loop(stage: Stage, one: Worker) -> AsyncIterator[None]:
+    """The loop in this process, its first full pass over."""
+    stopping, over = asyncio.Event(), asyncio.Event()
+    loop = Loop(one, stage.database, interval_seconds=INTERVAL_SECONDS, tell=lambda summary, full: over.set())
     task = asyncio.create_task(loop.run(stopping))
     try:
+        async with asyncio.timeout(60):
+            await over.wait()
         yield
     finally:
         stopping.set()
@@ -207,8 +211,6 @@ async def test_many_changes_at_once_make_one_pass(stage: Stage, monkeypatch: pyt
 
         monkeypatch.setattr(one, "run_changes", noting)
         async with _loop(stage, one):
-            # What it does when it begins to listen.
-            await until(lambda: _true(summaries), "the first look")
             with stage.database.begin() as connection:
                 rows = [{"person_id": one_id, "what": "clients"} for one_id in ids for _ in range(30)]
                 connection.execute(
@@ -217,10 +219,6 @@ async def test_many_changes_at_once_make_one_pass(stage: Stage, monkeypatch: pyt
                 connection.execute(sa.insert(tables.scope_change), rows)
             await until(lambda: _none_pending(stage), "all changes are done")
     assert [summary.persons for summary in summaries if summary] == [10]
-
-
-async def _true(value: Any) -> bool:
-    return bool(value)
 
 
 async def test_a_pass_that_failed_is_tried_again_before_the_next_full_one(
@@ -241,7 +239,6 @@ async def test_a_pass_that_failed_is_tried_again_before_the_next_full_one(
             return await send(*arguments, **options)
 
         async with _loop(stage, one):
-            await until(lambda: _true(not one.hurry.is_set()), "the first look")
             monkeypatch.setattr(one.couch, "bulk", away)
             change = link(stage, "agent", b)
             await _done(stage, change, SOON_SECONDS)
@@ -267,11 +264,11 @@ async def test_a_worker_killed_in_the_midst_of_a_change_finishes_it_when_it_come
                 gate.seen, gate.after, gate.kill_at = 0, number % 2 == 0, number // 2 + 1
                 with stage.database.begin() as connection:
                     _swap(connection, name, b, c)
-                async with asyncio.timeout(SOON_SECONDS):
-                    while process.returncode is None and not await _none_pending(stage):
-                        await asyncio.sleep(0.02)  # noqa: ASYNC110 - either of two ends, one in another process
-                    if not await _none_pending(stage):
-                        await process.wait()
+
+                async def over(ended: Process = process) -> bool:
+                    return ended.returncode is not None or await _none_pending(stage)
+
+                await until(over, "the worker is killed or gets through", SOON_SECONDS)
             killed += process.returncode == -signal.SIGKILL
             await carry_out(stage)
             after = await stage.copies(name)

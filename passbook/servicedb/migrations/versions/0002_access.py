@@ -45,8 +45,11 @@ def upgrade() -> None:
 
 def _people() -> None:
     # The naming rule was applied twice to these.
-    for name in ("kind", "state", "history_months"):
-        op.execute(f"ALTER TABLE person RENAME CONSTRAINT ck_person_ck_person_{name} TO ck_person_{name}")
+    op.execute("ALTER TABLE person RENAME CONSTRAINT ck_person_ck_person_kind TO ck_person_kind")
+    op.execute("ALTER TABLE person RENAME CONSTRAINT ck_person_ck_person_state TO ck_person_state")
+    op.execute(
+        "ALTER TABLE person RENAME CONSTRAINT ck_person_ck_person_history_months TO ck_person_history_months"
+    )
     op.add_column("person", _version())
     op.add_column("person", _instant("password_changed_at"))
     op.add_column("device", _text("platform", ""))
