@@ -9,13 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from auth_service import keys
 from auth_service.sealing import seal, unseal
 from passbook.audit.chain import Actor, record
 from passbook.audit.events import DeviceRegistered, DeviceRevoked
 from passbook.credentials import new_id, new_secret, secret_digest
 from passbook.errors import Conflict, NotFound, Refused
 from passbook.lookup import person_id_of
-from passbook.servicedb.tables import device, person
+from passbook.servicedb.tables import device, person, wipe_order
 
 #: How long a repeated request gets the same credential again; afterwards the seal is thrown away.
 REPEATABLE = timedelta(hours=24)
@@ -32,10 +33,12 @@ class Credential:
     username: str
     password: str
     expires_at: datetime
+    #: The key whose orders to wipe the device is to believe, a public JSON Web Key.
+    wipe_key: dict[str, Any] | None
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
-        return asdict(self)
+        """For `--json`: what a client needs."""
+        return {name: value for name, value in asdict(self).items() if name != "wipe_key"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,12 @@ class Device:
     last_synchronised_at: datetime | None
     expires_at: datetime
     revoked_at: datetime | None
+    #: `ordered`, `delivered` or `received`; None where no wipe was ordered.
+    wipe: str | None
+    wipe_ordered_at: datetime | None
+    wipe_received_at: datetime | None
+    #: Since when the device was not there, if a wipe waits for it.
+    unreachable_since: datetime | None
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -119,7 +128,7 @@ def add(
             remedy="Revoke one with `passbook device revoke`, or raise PASSBOOK_DEVICES_PER_PERSON.",
             code="too_many_devices",
         )
-    device_id, secret = new_id("device"), new_secret()
+    device_id, secret, wipe_key = new_id("device"), new_secret(), keys.wipe_key(connection)
     sealed = seal(idempotency_key, secret.encode(), device_id) if idempotency_key is not None else None
     expires_at = connection.execute(
         insert(device)
@@ -132,11 +141,12 @@ def add(
             expires_at=func.now() + timedelta(days=terms.days),
             idempotency_digest=digest,
             sealed_secret=sealed,
+            wipe_kid=wipe_key["kid"] if wipe_key else None,
         )
         .returning(device.c.expires_at)
     ).scalar_one()
     record(connection, by, DeviceRegistered(person=owner.id, device=device_id))
-    return _credential(device_id, secret, expires_at, terms)
+    return _credential(device_id, secret, expires_at, terms, wipe_key)
 
 
 def of_person(connection: Connection, person_name: str) -> list[Device]:
@@ -241,17 +251,28 @@ def _registered_before(
             code="idempotency_key_used",
         )
     secret = unseal(key, bytes(row.sealed_secret), row.id).decode()
-    return _credential(row.id, secret, row.expires_at, terms)
+    return _credential(row.id, secret, row.expires_at, terms, keys.wipe_key(connection))
 
 
-def _credential(device_id: str, secret: str, expires_at: datetime, terms: Terms) -> Credential:
-    return Credential(device_id, f"{terms.public_url.rstrip('/')}/passbook", device_id, secret, expires_at)
+def _credential(
+    device_id: str, secret: str, expires_at: datetime, terms: Terms, wipe_key: dict[str, Any] | None
+) -> Credential:
+    url = f"{terms.public_url.rstrip('/')}/passbook"
+    return Credential(device_id, url, device_id, secret, expires_at, wipe_key)
 
 
 def _devices(connection: Connection, *conditions: Any, limit: int | None = None) -> list[Device]:
     query = (
-        select(device, person.c.username, (device.c.expires_at <= func.now()).label("expired"))
+        select(
+            device,
+            person.c.username,
+            (device.c.expires_at <= func.now()).label("expired"),
+            wipe_order.c.ordered_at,
+            wipe_order.c.delivered_at,
+            wipe_order.c.received_at,
+        )
         .join(person, person.c.id == device.c.person_id)
+        .outerjoin(wipe_order, wipe_order.c.device_id == device.c.id)
         .where(*conditions)
         .order_by(device.c.created_at.desc(), device.c.id.desc())
         .limit(limit)
@@ -268,9 +289,19 @@ def _devices(connection: Connection, *conditions: Any, limit: int | None = None)
             last_synchronised_at=row.last_synchronised_at,
             expires_at=row.expires_at,
             revoked_at=row.revoked_at,
+            wipe=_wipe(row),
+            wipe_ordered_at=row.ordered_at,
+            wipe_received_at=row.received_at,
+            unreachable_since=(row.last_synchronised_at or row.created_at) if _wipe(row) == "ordered" else None,
         )
         for row in connection.execute(query)
     ]
+
+
+def _wipe(row: Any) -> str | None:
+    if row.ordered_at is None:
+        return None
+    return "received" if row.received_at else "delivered" if row.delivered_at else "ordered"
 
 
 def _text(what: str, value: str) -> str:

@@ -21,6 +21,7 @@ from passbook.servicedb.engine import ServiceDatabase
 from passbook.servicedb.tables import signing_key
 
 ALGORITHM = "ES256"
+PURPOSES = ("access", "wipe")
 _CURVE = "P-256"
 _ROTATION_LOCK = 0x7061736B
 #: How long a process may go on with the keys it knows before it looks again, seconds.
@@ -43,19 +44,39 @@ def rotate(connection: Connection, by: Actor, secret: str, *, tokens_live: timed
     """
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ROTATION_LOCK})
     until = func.now() + tokens_live + timedelta(seconds=2 * REREAD_AFTER)
-    connection.execute(update(signing_key).where(signing_key.c.retires_at.is_(None)).values(retires_at=until))
-    return _make(connection, by, secret)
+    connection.execute(
+        update(signing_key)
+        .where(signing_key.c.retires_at.is_(None), signing_key.c.purpose == "access")
+        .values(retires_at=until)
+    )
+    return _make(connection, by, secret, "access")
 
 
 def ensure(connection: Connection, by: Actor, secret: str) -> bool:
-    """Make the first key if there is none; whether there was none. Raises `Refused` for another secret."""
+    """Make the first keys if there are none; whether there were none. Raises `Refused` for another secret."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ROTATION_LOCK})
-    newest = connection.execute(select(signing_key).where(signing_key.c.retires_at.is_(None))).first()
-    if newest is not None:
-        _opened(newest, secret)
-        return False
-    _make(connection, by, secret)
-    return True
+    made = False
+    for purpose in PURPOSES:
+        newest = _newest(connection, purpose)
+        if newest is None:
+            _make(connection, by, secret, purpose)
+            made = True
+        elif purpose == "access":
+            # The other is opened when an order is to be signed; without its secret everything else goes on.
+            _opened(newest, secret)
+    return made
+
+
+def wipe_key(connection: Connection) -> dict[str, Any] | None:
+    """The public half of the key that signs wipe orders now, as a JSON Web Key; None before `passbook init`."""
+    newest = _newest(connection, "wipe")
+    return None if newest is None else dict(newest.public_jwk)
+
+
+def private_key(connection: Connection, kid: str, secret: str) -> ECKey:
+    """The key with this id, to sign with. Raises `Refused` for another secret."""
+    row = connection.execute(select(signing_key).where(signing_key.c.kid == kid)).one()
+    return _opened(row, secret)
 
 
 class Keyring:
@@ -98,7 +119,10 @@ class Keyring:
             with self._database.begin() as connection:
                 rows = connection.execute(
                     select(signing_key)
-                    .where(or_(signing_key.c.retires_at.is_(None), signing_key.c.retires_at > func.now()))
+                    .where(
+                        signing_key.c.purpose == "access",
+                        or_(signing_key.c.retires_at.is_(None), signing_key.c.retires_at > func.now()),
+                    )
                     .order_by(signing_key.c.created_at.desc(), signing_key.c.kid)
                 ).all()
             known = self._keys
@@ -115,7 +139,12 @@ class Keyring:
             self._read_at = time.monotonic()
 
 
-def _make(connection: Connection, by: Actor, secret: str) -> str:
+def _newest(connection: Connection, purpose: str) -> Any:
+    query = select(signing_key).where(signing_key.c.retires_at.is_(None), signing_key.c.purpose == purpose)
+    return connection.execute(query.order_by(signing_key.c.created_at.desc()).limit(1)).one_or_none()
+
+
+def _make(connection: Connection, by: Actor, secret: str, purpose: str) -> str:
     kid = new_id("key")
     key = ECKey.generate_key(_CURVE, private=True)
     public = {**key.as_dict(private=False), "kid": kid, "use": "sig", "alg": ALGORITHM}
@@ -123,12 +152,13 @@ def _make(connection: Connection, by: Actor, secret: str) -> str:
     connection.execute(
         insert(signing_key).values(
             kid=kid,
+            purpose=purpose,
             public_jwk=public,
             sealed_private_key=seal(secret, private, kid),
             created_at=func.clock_timestamp(),
         )
     )
-    record(connection, by, SigningKeyRotated(kid=kid))
+    record(connection, by, SigningKeyRotated(kid=kid, purpose=purpose))
     return kid
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Literal
 
@@ -34,6 +34,8 @@ class Service:
     limits: Limits
     metrics: Metrics
     sign_in: SignIn
+    #: Opens the sealed keys.
+    secret: str = field(repr=False)
     #: Where CouchDB is, to erase people; empty where the process is not to reach it: the worker erases then.
     couchdb_url: str
 
@@ -62,6 +64,7 @@ class Service:
             limits=limits,
             metrics=metrics,
             sign_in=SignIn(database, hashing, limits, metrics, cls._terms(settings)),
+            secret=secret,
             couchdb_url=couchdb_url,
         )
 

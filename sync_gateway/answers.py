@@ -41,8 +41,11 @@ class Problem(Exception):
         *,
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(reason)
+        #: Further members of the answer.
+        self.more = dict(more or {})
         self.status = status
         self.error = error
         self.reason = reason
@@ -51,6 +54,7 @@ class Problem(Exception):
 
     def response(self) -> web.Response:
         body = {"code": self.code, "message": self.reason, "error": self.error, "reason": self.reason}
+        body |= self.more
         return answer(body, status=self.status, headers=self.headers)
 
 
@@ -59,8 +63,11 @@ def not_found() -> Problem:
     return Problem(404, "not_found", "missing")
 
 
-def unauthorized(code: str) -> Problem:
-    """A credential that does not admit. `code` is `unknown` unless the secret was right."""
+def unauthorized(code: str, *, wipe: str | None = None) -> Problem:
+    """A credential that does not admit. `code` is `unknown` unless the secret was right.
+
+    `wipe` is a signed order to the device to throw its copy away.
+    """
     # Not the scheme Basic: with it a browser would ask the person for a name and a password.
     return Problem(
         401,
@@ -68,6 +75,7 @@ def unauthorized(code: str) -> Problem:
         _REFUSALS[code],
         code=code,
         headers={"WWW-Authenticate": 'Passbook realm="passbook"'},
+        more=None if wipe is None else {"wipe": wipe},
     )
 
 

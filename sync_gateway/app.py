@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from passbook.errors import PortBusy, Refused
-from sync_gateway import routes
+from sync_gateway import bodies, routes
 from sync_gateway.answers import Problem, answer, not_found, unavailable
 from sync_gateway.credentials import SEEN_EVERY, Credentials, Principal
 from sync_gateway.feeds import Feeds
@@ -25,6 +25,8 @@ from sync_gateway.proxy import ROUTE, Upstream
 from sync_gateway.routes import Action
 
 SHUTDOWN_WITHIN = 5.0  # seconds that requests other than feeds have to finish
+#: Where a device says that it has thrown its copy away.
+RECEIPT = "/wiped"
 DEVICE = web.RequestKey("device", str)
 
 log = structlog.get_logger()
@@ -65,6 +67,11 @@ class Gateway:
         self._requests.cut(self._requests.devices(), "shutdown")
 
     async def _respond(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "POST" and request.raw_path == RECEIPT:
+            # From a device that is revoked, and so gets nowhere else.
+            receipt = await bodies.RECEIPT.read(request)
+            await self._credentials.confirm(request.headers.getall("Authorization", []), receipt.order)
+            return answer({"ok": True})
         # First of all, so that nobody learns anything, not even which paths exist.
         principal = await self._credentials.principal(request.headers.getall("Authorization", []))
         request[DEVICE] = principal.device_id

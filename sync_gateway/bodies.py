@@ -55,6 +55,12 @@ class Listing(msgspec.Struct, omit_defaults=True):
     update_seq: bool | UnsetType = UNSET
 
 
+class Receipt(msgspec.Struct, forbid_unknown_fields=True):
+    """What a device says that has obeyed an order to wipe: the order's `jti`."""
+
+    order: str
+
+
 class WrittenDocuments(msgspec.Struct):
     docs: list[dict[str, Any]]
 
@@ -111,3 +117,4 @@ ALL_DOCS = Rule(Listing, MEGABYTE, optional=True)
 REVS_DIFF = Rule(dict[str, list[str]], MEGABYTE)
 CHECKPOINT = Rule(dict[str, Any], 16_384, check=_plain_checkpoint)
 BULK_DOCS = Rule(WrittenDocuments, 8 * MEGABYTE)
+RECEIPT = Rule(Receipt, 1_000)

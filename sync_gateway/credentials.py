@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from passbook.credentials import secret_digest
 from passbook.database import database_url
 from passbook.servicedb.tables import device, person, tenant, written
+from sync_gateway import wipes
 from sync_gateway.answers import Problem, unauthorized, unavailable
 
 LONGEST_NAME = 200  # characters of a device id
@@ -55,6 +56,10 @@ class Credentials(Protocol):
 
     async def seen(self, device_id: str, position: str | None = None) -> None:
         """Note that the device synchronises now, and up to where."""
+        ...
+
+    async def confirm(self, authorization: list[str], nonce: str) -> None:
+        """Take the receipt of a device that has wiped its copy; raises `Problem` unless it was told to."""
         ...
 
     async def standing(self, devices: Sequence[str]) -> dict[str, Standing]:
@@ -153,12 +158,31 @@ class DatabaseCredentials:
         refusal = _refusal(found)
         if refusal is not None:
             self._known.pop(name, None)
-            raise unauthorized(refusal)
+            raise unauthorized(refusal, wipe=await self._order(name) if refusal == "revoked" else None)
         principal = Principal(
             name, found.person_id, found.database_name, found.ready, found.expires_at, found.unseen
         )
         self._remember(name, bytes(found.secret_digest), principal)
         return principal
+
+    async def confirm(self, authorization: list[str], nonce: str) -> None:
+        """Take the receipt of a device that has wiped its copy. Raises `Problem` unless it was told to."""
+        name, secret = _basic(authorization)
+        try:
+            good = await wipes.confirm(self._engine, name, secret, nonce)
+        except (SQLAlchemyError, OSError) as error:
+            log.error("service_database_unavailable", error=type(error).__name__)
+            raise unavailable() from error
+        if not good:
+            raise unauthorized("unknown")
+
+    async def _order(self, device_id: str) -> str | None:
+        try:
+            return await wipes.waiting(self._engine, device_id)
+        except (SQLAlchemyError, OSError) as error:
+            # It is revoked all the same; the order comes with the next answer.
+            log.warning("wipe_order_unknown", error=type(error).__name__)
+            return None
 
     async def seen(self, device_id: str, position: str | None = None) -> None:
         # Whoever else noted it meanwhile need not be overwritten; one that expired or was revoked stays so.

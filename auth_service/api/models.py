@@ -251,6 +251,9 @@ class CredentialAnswer(BaseModel):
     username: str
     password: str
     expires_at: datetime
+    wipe_key: dict[str, Any] | None = Field(
+        description="A public JSON Web Key. Keep it: an order to wipe this device is signed with it."
+    )
 
 
 class MyDevice(BaseModel):

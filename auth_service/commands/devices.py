@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from auth_service import devices
+from auth_service import devices, wiping
 from auth_service.commands.session import Reason, at_keyboard, device_terms, transaction
+from auth_service.secret import auth_secret
 from passbook.output import Json, print_facts, print_json, print_table
 from passbook.settings import Settings
 
@@ -61,6 +62,27 @@ def list_(
                 for d in found
             ],
         )
+
+
+@app.command()
+def wipe(
+    device: Annotated[str, typer.Argument(help="Device id.")], reason: Reason = "", as_json: Json = False
+) -> None:
+    """Refuse a device, and order it to throw its copy away when it next comes."""
+    settings = Settings.load()
+    with transaction() as connection:
+        ordered = wiping.order(
+            connection,
+            at_keyboard(),
+            device,
+            secret=auth_secret(settings),
+            issuer=settings.auth_url,
+            reason=reason,
+        )
+    if as_json:
+        print_json(ordered.as_json())
+    else:
+        print_facts(ordered.as_json())
 
 
 @app.command()

@@ -246,6 +246,16 @@ class DeviceRevoked(OfDevice):
     """A device was refused for good."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class WipeOrdered(OfDevice):
+    """A device was revoked and is to throw its copy away."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WipeConfirmed(OfDevice):
+    """A device says that it has thrown its copy away."""
+
+
 # Administrators' reading of people's data
 
 
@@ -310,9 +320,10 @@ class AdministratorPasswordChanged(OfAdministrator):
 
 @dataclass(frozen=True, kw_only=True)
 class SigningKeyRotated(Event):
-    """A new key signs access tokens."""
+    """A new key signs access tokens, or wipe orders."""
 
     kid: str
+    purpose: str
 
 
 @dataclass(frozen=True, kw_only=True)

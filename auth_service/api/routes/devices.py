@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from auth_service import devices
+from auth_service import devices, wiping
 from auth_service.api import acts
 from auth_service.api.doors import AnAdministrator
 from auth_service.api.envelope import documented
@@ -50,6 +50,26 @@ def revoke(device: DeviceId, body: Reason, door: AnAdministrator) -> devices.Dev
         revoked = devices.revoke(connection, door.by, device, reason=body.reason)
     door.service.metrics.outcome("device", "revoked", ADMINISTRATORS)
     return revoked
+
+
+@routes.post("/{device}/wipe", responses=documented(401, 403, 404, 409))
+def wipe(device: DeviceId, body: Reason, door: AnAdministrator) -> devices.Device:
+    """End a device's access, and order it to throw its copy away when it next comes.
+
+    `wipe` says how far that is: `ordered`, `delivered`, `received`; `unreachable_since`, that it has not come yet.
+    """
+    service = door.service
+    with door.enter("support", "wipe a device") as (connection, _):
+        ordered = wiping.order(
+            connection,
+            door.by,
+            device,
+            secret=service.secret,
+            issuer=service.settings.auth_url,
+            reason=body.reason,
+        )
+    service.metrics.outcome("device", "wipe_ordered", ADMINISTRATORS)
+    return ordered
 
 
 @routes.post(

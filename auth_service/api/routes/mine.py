@@ -75,7 +75,7 @@ def register(
             idempotency_key=idempotency_key,
         )
     door.service.metrics.outcome("device", "registered", PEOPLE)
-    return CredentialAnswer(**made.as_json())
+    return CredentialAnswer(**made.as_json(), wipe_key=made.wipe_key)
 
 
 @routes.get("/devices", responses=documented(401, 403))

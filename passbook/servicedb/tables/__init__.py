@@ -10,7 +10,14 @@ from passbook.servicedb.tables.access import (
 )
 from passbook.servicedb.tables.base import metadata
 from passbook.servicedb.tables.oversight import approval, audit_event, tenant
-from passbook.servicedb.tables.people import device, device_checkpoint, person, person_client, scope_change
+from passbook.servicedb.tables.people import (
+    device,
+    device_checkpoint,
+    person,
+    person_client,
+    scope_change,
+    wipe_order,
+)
 from passbook.servicedb.tables.projection import dead_letter, projected_document, written
 
 __all__ = [
@@ -31,5 +38,6 @@ __all__ = [
     "sign_in_counter",
     "signing_key",
     "tenant",
+    "wipe_order",
     "written",
 ]

@@ -73,11 +73,19 @@ refresh_token = Table(
     Index("ix_refresh_token_session_id", "session_id"),
 )
 
-#: Keys that sign access tokens. The newest signs; one that was replaced verifies until `retires_at`.
+#: Keys that sign. The newest of a purpose signs; one for tokens that was replaced verifies until `retires_at`.
 signing_key = Table(
     "signing_key",
     metadata,
     Column("kid", Text, primary_key=True),
+    #: `access` signs tokens and is rotated; `wipe` signs wipe orders, and devices keep its public half for good.
+    Column(
+        "purpose",
+        Text,
+        CheckConstraint("purpose IN ('access', 'wipe')", name="purpose"),
+        nullable=False,
+        server_default="access",
+    ),
     Column("public_jwk", JSONB, nullable=False),
     #: Sealed under PASSBOOK_AUTH_SECRET: a copy of this database forges no tokens.
     Column("sealed_private_key", LargeBinary, nullable=False),

@@ -89,9 +89,25 @@ device = Table(
     #: SHA-256 of the key that came with the request, and the secret sealed under that key for a while, so that
     #: a repeated request gets the same answer. Without the key, which is not kept, the seal cannot be opened.
     Column("idempotency_digest", LargeBinary),
+    #: Which key's orders to wipe the device believes: it was given the public half when it was registered.
+    Column("wipe_kid", Text),
     Column("sealed_secret", LargeBinary),
     Index("ix_device_person_id", "person_id"),
     Index("uq_device_person_id_idempotency_digest", "person_id", "idempotency_digest", unique=True),
+)
+
+#: An order to a revoked device to throw its copy away: signed, for this device alone, and good once.
+wipe_order = Table(
+    "wipe_order",
+    metadata,
+    Column("device_id", Text, ForeignKey("device.id", ondelete="CASCADE"), primary_key=True),
+    Column("nonce", Text, nullable=False),
+    #: The order as the device gets it: a JSON Web Signature.
+    Column("statement", Text, nullable=False),
+    instant("ordered_at", required=True),
+    #: When a gateway first handed it over, and when the device said that it has obeyed.
+    instant("delivered_at"),
+    instant("received_at"),
 )
 
 #: Where a device keeps how far it has come (`_local` documents): few each, so that nothing else is kept there.
