@@ -44,6 +44,7 @@ async def measure(on: Stage, rounds: int) -> dict[str, Any]:
         "PASSBOOK_COUCHDB_URL": on.outside.couchdb_url,
         "PASSBOOK_DATA_DIR": str(on.outside.settings.data_dir),
         "PASSBOOK_GATEWAY_PORT": str(port),
+        "PASSBOOK_GATEWAY_ADMIN_PORT": "0",
     }
     log = Path(on.outside.settings.data_dir) / "gateway.log"
     found: dict[str, Any] = {"server": on.couchdb}

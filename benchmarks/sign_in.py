@@ -78,6 +78,7 @@ class Ours:
             "PASSBOOK_AUTH_SECRET": secrets.token_urlsafe(32),
             "PASSBOOK_AUTH_PORT": str(auth),
             "PASSBOOK_GATEWAY_PORT": str(gateway),
+            "PASSBOOK_GATEWAY_ADMIN_PORT": "0",
             # Everybody comes from an address of their own, as `X-Forwarded-For` says: behind one, the brake on
             # guessing would (rightly) slow down so many who have never signed in there.
             "PASSBOOK_TRUSTED_PROXIES": "127.0.0.1",

@@ -88,14 +88,19 @@ def init(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Prepare everything: migrate the service database, check CouchDB, first administrator. Can be repeated."""
+    """Prepare everything: migrate the service database, configure CouchDB, first administrator. Can be repeated."""
     from passbook.preparation import prepare  # pulls in aiohttp, which the other commands here do not need
 
     settings = Settings.load()
     with opened(settings, servicedb=True, couchdb=True) as outside:
         database = ServiceDatabase(outside.service_url, connect_seconds=settings.connect_seconds)
         try:
-            done = prepare(database, outside.couchdb_url, connect_seconds=settings.connect_seconds)
+            done = prepare(
+                database,
+                outside.couchdb_url,
+                connect_seconds=settings.connect_seconds,
+                couchdb_jwt_key=settings.couchdb_jwt_key,
+            )
             for point in sorted(entry_points(group=PREPARATIONS), key=lambda point: point.name):
                 done |= point.load()(settings, database, administrator=administrator)
             if grant_to:

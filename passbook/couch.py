@@ -79,7 +79,13 @@ class CouchClient:
     def __init__(self, url: str, *, connections: int, connect_seconds: float = 5.0) -> None:
         parts = urlsplit(url)
         self._base = without_credentials(url).rstrip("/")
-        login, password = unquote(parts.username or ""), unquote(parts.password or "")
+        if parts.username is None:
+            raise Refused(
+                "PASSBOOK_COUCHDB_URL has no credentials.",
+                remedy="The gateway may do without; everything else needs an administrator's: "
+                "http://user:password@host:5984.",
+            )
+        login, password = unquote(parts.username), unquote(parts.password or "")
         self._headers = {
             "Content-Type": "application/json",
             "Accept": "application/json",

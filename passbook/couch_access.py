@@ -1,8 +1,8 @@
 """How the gateway speaks to CouchDB: as the one person whose device asks, never as an administrator.
 
 CouchDB takes a short JSON Web Token signed with a key that its configuration holds, and compares its subject with
-the `_security` of the database. So a request that went to the wrong database by a mistake of the gateway's is refused
-by CouchDB as well. The embedded server has no such thing: there the gateway uses its credentials.
+the `_security` of the database. So a request that went to the wrong database by a mistake of the gateway's is
+refused by CouchDB as well. The embedded server has no such thing: there the gateway uses its credentials.
 """
 
 from __future__ import annotations
@@ -13,47 +13,73 @@ import re
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
 
-import aiohttp
-import msgspec
 import structlog
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
-from passbook.credentials import principal
-from passbook.errors import Refused, Unavailable
-from passbook.preparation import EMBEDDED_VENDOR
-from passbook.settings import without_credentials
+from passbook.couch_configuration import BY_HAND, EMBEDDED_VENDOR, JWT_HANDLER, KEYS, UP_WITHIN, Server
+from passbook.credentials import principal, signing_key
+from passbook.errors import PassbookError, Refused
 
 log = structlog.get_logger()
 
-_HANDLER = "{chttpd_auth, jwt_authentication_handler}"
-#: What CouchDB has where nothing is configured.
-_HANDLERS = "{chttpd_auth, cookie_authentication_handler}, {chttpd_auth, default_authentication_handler}"
-_KEY = re.compile(r"hmac:(passbook-[0-9a-f]{16})")
+#: Keys that Passbook made: the time stands first, so that the newest sorts last.
+_OURS = re.compile(r"hmac:(passbook-\d{10}-[0-9a-f]{8})")
+#: Ids of people, and nothing that CouchDB could take for a name of its own.
+_PERSON = re.compile(r"person-[a-z0-9-]{1,80}")
+#: Nobody's: to try out whether CouchDB takes tokens.
+_TRIED_OUT = "person-" + "0" * 32
 _SECONDS = 300  # that a token is good for: it is looked at when a request begins
 _REMEMBERED = 10_000
-_UP_WITHIN = 30.0
+#: Seconds between two looks for a newer key.
+LOOK_EVERY = 20.0
+#: Seconds between two attempts to mend access that CouchDB refuses.
+_MEND_EVERY = 5.0
+#: Seconds within which a key that was just configured must be taken.
+_KEY_WITHIN = 5.0
+
+Key = tuple[str, bytes]
 
 
 class CouchAccess:
     """Makes tokens, each for one person and nothing else."""
 
-    def __init__(self, kid: str, key: bytes) -> None:
-        self._kid = kid
-        self._key = OctKey.import_key(key)
+    def __init__(
+        self,
+        key: Key,
+        *,
+        newest: Callable[[], Awaitable[Key | None]] | None = None,
+        mend: Callable[[], Awaitable[Key]] | None = None,
+    ) -> None:
+        """`newest` tells which key is to be used now; `mend` makes CouchDB take tokens again."""
+        self._newest, self._mend = newest, mend
+        self._mending = asyncio.Lock()
+        self._mended_at = float("-inf")
         self._made: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        #: Counts the changes of the key, and the times that every token was made anew.
+        self.generation = 0
+        self._use(key)
+
+    @property
+    def kid(self) -> str:
+        """The name of the key in use."""
+        return self._kid
 
     def token(self, person_id: str) -> str:
         """A token with which CouchDB takes the bearer for this person's principal.
 
         It carries no role, and there is no way to ask for one: `_admin` in a signed token makes an administrator.
+        Raises `ValueError` for whatever is no person's id.
         """
-        known = self._made.get(person_id)
+        if _PERSON.fullmatch(person_id) is None:
+            raise ValueError("a token is made for a person only")
         now = time.time()
-        if known is not None and known[1] - now > _SECONDS / 2:
+        known = self._made.get(person_id)
+        # The second condition: a clock that was set back would otherwise make it last for ever.
+        if known is not None and _SECONDS / 2 < known[1] - now <= _SECONDS:
             return known[0]
         expires = int(now) + _SECONDS
         claims: dict[str, Any] = {
@@ -69,129 +95,204 @@ class CouchAccess:
             self._made.popitem(last=False)
         return made
 
+    async def renewed(self, generation: int) -> bool:
+        """After CouchDB refused a token of this generation: whether another attempt is worth while.
 
-async def prepare(couchdb_url: str, *, connect_seconds: float) -> tuple[CouchAccess | None, str]:
+        Whoever comes first looks for a newer key or mends the configuration; the others wait for that.
+        """
+        async with self._mending:
+            if generation != self.generation:
+                return True
+            if time.monotonic() - self._mended_at < _MEND_EVERY:
+                return False
+            self._mended_at = time.monotonic()
+            try:
+                key = await self._mend() if self._mend else (self._kid, self._key.raw_value)
+            except PassbookError as error:
+                log.error("couchdb_access_lost", error=error.message)
+                return False
+            log.warning("couchdb_access_renewed", kid=key[0])
+            self._use(key)
+            return True
+
+    async def keep(self) -> None:
+        """Take up newer keys as they come, for ever."""
+        while self._newest is not None:
+            await asyncio.sleep(LOOK_EVERY)
+            try:
+                key = await self._newest()
+            except PassbookError as error:
+                log.warning("couchdb_key_not_read", error=error.message)
+                continue
+            if key is not None and key[0] != self._kid:
+                log.info("couchdb_key_changed", kid=key[0])
+                self._use(key)
+
+    def _use(self, key: Key) -> None:
+        self._kid, self._key = key[0], OctKey.import_key(key[1])
+        self._made.clear()
+        self.generation += 1
+
+
+async def prepare(couchdb_url: str, *, connect_seconds: float, key: str = "") -> tuple[CouchAccess | None, str]:
     """Access for the gateway, and a word on what was done for it; None for the embedded server.
 
     Puts a key into CouchDB's configuration, on every node, if there is none, and switches tokens on, for which
-    CouchDB restarts (once, within a second or so). Needs the credentials of a server administrator. Raises
-    `Unavailable` or `Refused`.
+    CouchDB restarts once, within a second or two. `key` (`NAME:BASE64`) is used instead of one made here; if
+    CouchDB takes it as it is, no administrator's credentials are needed. Raises `Unavailable` or `Refused`.
     """
-    async with _Administration(couchdb_url, connect_seconds) as server:
-        welcome = await server.ask("GET", "/")
-        if welcome.get("vendor", {}).get("name") == EMBEDDED_VENDOR:
+    given = signing_key(key) if key else None
+    async with Server(couchdb_url, connect_seconds) as server:
+        if await _embedded(server):
             return None, "embedded server: its own credentials"
-        membership = await server.ask("GET", "/_membership")
-        nodes: list[str] = membership.get("cluster_nodes") or ["_local"]
-        kid, key = await _key(server, nodes)
-        restarted = [node for node in nodes if await _switch_on(server, node)]
-        for node in restarted:
-            log.warning("CouchDB restarts to take tokens", node=node)
+        if given is not None and await _verdict(server, CouchAccess(given)) == "":
+            return CouchAccess(given), "one person at a time, with the given key"
+        if not server.administrator:
+            reason = await _verdict(server, CouchAccess(given)) if given else "no key is given"
+            raise Refused(f"CouchDB at {server.base} does not take the gateway's tokens: {reason}.", remedy=BY_HAND)
+        used, done = await _configured(server, given)
+
+    async def newest() -> Key | None:
+        async with Server(couchdb_url, connect_seconds) as server:
+            return _newest(await server.keys("_local"))
+
+    async def mend() -> Key:
+        async with Server(couchdb_url, connect_seconds) as server:
+            return (await _configured(server, given))[0]
+
+    access = CouchAccess(used, newest=None if given else newest, mend=mend)
+    return access, ", ".join(["one person at a time", *done])
+
+
+async def rotate(couchdb_url: str, *, connect_seconds: float, overlap: float) -> dict[str, Any]:
+    """A new key on every node, and after `overlap` seconds the old ones out; says which.
+
+    Gateways take the new one up within `LOOK_EVERY` seconds, or as soon as CouchDB refuses the old one.
+    """
+    async with Server(couchdb_url, connect_seconds) as server:
+        if await _embedded(server):
+            raise Refused("The embedded server takes no tokens: there is no key to change.")
+        if not server.administrator:
+            raise Refused("PASSBOOK_COUCHDB_URL has no credentials.", remedy=BY_HAND)
+        nodes, away = await server.nodes()
+        if away:
+            # It would come back with the old key alone, and with one that should be gone.
+            raise Refused(f"Not every node of CouchDB can be reached: {', '.join(away)}.")
+        name, value = _new()
+        for node in nodes:
+            await server.configure(node, KEYS, name, value)
+        await _accepted(server, CouchAccess(_opened(name, value)), len(nodes), _KEY_WITHIN)
+        log.info("couchdb_key_added", kid=name)
+        await asyncio.sleep(overlap)
+        removed = set()
+        for node in nodes:
+            for old in await server.keys(node):
+                if _OURS.fullmatch(old) and old < name:
+                    await server.configure(node, KEYS, old, None)
+                    removed.add(old)
+        return {"key": name, "removed": sorted(removed), "nodes": nodes}
+
+
+async def _embedded(server: Server) -> bool:
+    _, welcome = await server.ask("GET", "/")
+    vendor = welcome.get("vendor") if isinstance(welcome, dict) else None
+    return isinstance(vendor, dict) and vendor.get("name") == EMBEDDED_VENDOR
+
+
+async def _configured(server: Server, given: Key | None) -> tuple[Key, list[str]]:
+    """See to it that CouchDB takes tokens; the key to use, and what had to be done."""
+    done: list[str] = []
+    nodes, away = await server.nodes()
+    if away:
+        log.warning("couchdb_nodes_away", nodes=away)
+    key, added = await _key(server, nodes, given)
+    if added:
+        done.append("a key was added")
+    switched = [node for node in nodes if await _switch_on(server, node)]
+    access = CouchAccess(key)
+    verdict = await _verdict(server, access)
+    if switched or verdict == _IGNORED:
+        # The second: somebody configured it and did not get as far as the restart.
+        for node in switched or nodes:
+            log.warning("couchdb_restarts_to_take_tokens", node=node)
             await server.restart(node)
-        access = CouchAccess(kid, key)
-        await _prove(server, access)
-    return access, "prepared, CouchDB restarted for it" if restarted else "tokens of one person each"
+        done.append("tokens were switched on, CouchDB restarted")
+    await _accepted(server, access, len(nodes), UP_WITHIN if switched else _KEY_WITHIN)
+    return key, done
 
 
-async def _key(server: _Administration, nodes: list[str]) -> tuple[str, bytes]:
-    """The newest of our keys, on every node; made if there is none."""
-    found: dict[str, str] = {}
-    having: dict[str, dict[str, str]] = {}
-    for node in nodes:
-        having[node] = await server.ask("GET", f"/_node/{node}/_config/jwt_keys", missing={})
-        found |= {name: value for name, value in having[node].items() if _KEY.fullmatch(name)}
-    if not found:
-        name = f"hmac:passbook-{secrets.token_hex(8)}"
-        found = {name: base64.b64encode(secrets.token_bytes(32)).decode()}
-    name = max(found)
-    for node in nodes:
-        if having[node].get(name) != found[name]:
-            await server.configure(node, "jwt_keys", name, found[name])
-    match = _KEY.fullmatch(name)
-    if match is None:
-        raise AssertionError(name)
-    return match[1], base64.b64decode(found[name])
+async def _key(server: Server, nodes: list[str], given: Key | None) -> tuple[Key, bool]:
+    """The given key, or the newest of ours, on every node, and whether it was missing anywhere.
+
+    It is made if there is none. Two gateways may do so at once: both keys are good, and both gateways will find
+    the newer one.
+    """
+    having = {node: await server.keys(node) for node in nodes}
+    if given is not None:
+        name, value = f"hmac:{given[0]}", base64.b64encode(given[1]).decode()
+    else:
+        found = {name: value for keys in having.values() for name, value in keys.items() if _OURS.fullmatch(name)}
+        name, value = max(found.items()) if found else _new()
+    missing = [node for node in nodes if having[node].get(name) != value]
+    for node in missing:
+        await server.configure(node, KEYS, name, value)
+    return _opened(name, value), bool(missing)
 
 
-async def _switch_on(server: _Administration, node: str) -> bool:
+def _new() -> tuple[str, str]:
+    name = f"hmac:passbook-{int(time.time()):010}-{secrets.token_hex(4)}"
+    return name, base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def _newest(keys: dict[str, str]) -> Key | None:
+    ours = {name: value for name, value in keys.items() if _OURS.fullmatch(name)}
+    return _opened(*max(ours.items())) if ours else None
+
+
+def _opened(name: str, value: str) -> Key:
+    return name.removeprefix("hmac:"), base64.b64decode(value)
+
+
+async def _switch_on(server: Server, node: str) -> bool:
     """Whether tokens had to be switched on, which takes a restart of the node."""
-    path = f"/_node/{node}/_config/chttpd/authentication_handlers"
-    handlers: str = await server.ask("GET", path, missing=_HANDLERS)
+    handlers = await server.handlers(node)
     if "jwt_authentication_handler" in handlers:
         return False
-    await server.configure(node, "chttpd", "authentication_handlers", f"{_HANDLER}, {handlers}")
+    await server.configure(node, "chttpd", "authentication_handlers", f"{JWT_HANDLER}, {handlers}")
     return True
 
 
-async def _prove(server: _Administration, access: CouchAccess) -> None:
-    name = "proof"
-    session = await server.ask("GET", "/_session", token=access.token(name))
-    if session.get("userCtx", {}).get("name") != principal(name) or session["userCtx"].get("roles"):
-        raise Refused(
-            "CouchDB does not take the gateway's tokens for what they say.",
-            remedy="Look at [jwt_auth] and [chttpd] authentication_handlers in its configuration; "
-            "docs/operators.md says what they must be.",
-        )
+_IGNORED = "it takes the bearer of a token for nobody"
 
 
-class _Administration:
-    """CouchDB with an administrator's credentials, for the few requests that prepare it."""
+async def _verdict(server: Server, access: CouchAccess) -> str:
+    """Why CouchDB does not take tokens for what they say; empty if it does."""
+    status, said = await server.ask("GET", "/_session", token=access.token(_TRIED_OUT))
+    said = said if isinstance(said, dict) else {}
+    if status == 401 and "exp" not in str(said.get("reason")):
+        return _IGNORED  # where it lets nobody in without a name
+    if status != 200:
+        return str(said.get("reason") or f"it answered {status}")
+    user = said.get("userCtx", {})
+    if user.get("name") is None:
+        return _IGNORED
+    if user.get("name") != principal(_TRIED_OUT) or user.get("roles"):
+        return "it takes the bearer of a token for somebody else, or gives them roles"
+    return ""
 
-    def __init__(self, url: str, connect_seconds: float) -> None:
-        parts = urlsplit(url)
-        self._base = without_credentials(url).rstrip("/")
-        self._basic = aiohttp.encode_basic_auth(
-            unquote(parts.username or ""), unquote(parts.password or ""), "utf-8"
-        )
-        self._timeout = aiohttp.ClientTimeout(total=30, connect=connect_seconds)
-        self._session: aiohttp.ClientSession
 
-    async def __aenter__(self) -> _Administration:
-        self._session = aiohttp.ClientSession(timeout=self._timeout)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
-
-    async def ask(
-        self, method: str, path: str, body: Any = None, *, missing: Any = None, token: str | None = None
-    ) -> Any:
-        headers = {"Authorization": self._basic if token is None else f"Bearer {token}"}
-        data = None if body is None else msgspec.json.encode(body)
-        try:
-            async with self._session.request(method, self._base + path, data=data, headers=headers) as answer:
-                said = await answer.read()
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            raise Unavailable(
-                f"CouchDB at {self._base} does not answer.",
-                remedy="Check that it runs and can be reached from here, and PASSBOOK_COUCHDB_URL.",
-            ) from None
-        if answer.status == 404 and missing is not None:
-            return missing
-        if answer.status >= 400 and token is None:
+async def _accepted(server: Server, access: CouchAccess, nodes: int, within: float) -> None:
+    """Wait until tokens are taken, every time: behind one address several nodes may answer in turn."""
+    end = time.monotonic() + within
+    taken = 0
+    while taken < 2 * nodes - 1:
+        verdict = await _verdict(server, access)
+        taken = taken + 1 if not verdict else 0
+        if verdict and time.monotonic() > end:
             raise Refused(
-                f"CouchDB at {self._base} answered {answer.status} to {method} {path}.",
-                remedy="PASSBOOK_COUCHDB_URL needs user and password of a server administrator.",
+                f"CouchDB at {server.base} does not take the gateway's tokens: {verdict}.",
+                remedy="Look at [jwt_auth] and [chttpd] authentication_handlers in its configuration, and at the "
+                'clocks of both machines; docs/operators.md, "CouchDB", says what they must be.',
             )
-        try:
-            return msgspec.json.decode(said)
-        except msgspec.DecodeError:
-            raise Refused(f"What answers at {self._base} is no CouchDB.") from None
-
-    async def configure(self, node: str, section: str, key: str, value: str) -> None:
-        await self.ask("PUT", f"/_node/{node}/_config/{section}/{quote(key, safe='')}", value)
-
-    async def restart(self, node: str) -> None:
-        """Restart a node and wait until it answers again."""
-        await self.ask("POST", f"/_node/{node}/_restart", {})
-        # It answers before it stops: only a question that came after can tell.
-        await asyncio.sleep(0.5)
-        end = time.monotonic() + _UP_WITHIN
-        while True:
-            try:
-                await self.ask("GET", "/_up", missing={})
-                return
-            except Unavailable:
-                if time.monotonic() > end:
-                    raise
-                await asyncio.sleep(0.1)
+        if verdict:
+            await asyncio.sleep(0.1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
+import re
 import secrets
 
 
@@ -24,3 +27,17 @@ def secret_digest(secret: str | bytes) -> bytes:
 def principal(person_id: str) -> str:
     """The CouchDB principal of a person, as it stands in the `_security` of their database."""
     return f"passbook:{person_id}"
+
+
+def signing_key(text: str) -> tuple[str, bytes]:
+    """Name and bytes of a key written as `NAME:BASE64`. Raises `ValueError` for one that will not do."""
+    name, _, encoded = text.partition(":")
+    if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) is None:
+        raise ValueError("the name before the colon is missing, or has other characters than A-Z a-z 0-9 _ . -")
+    try:
+        key = base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        raise ValueError("what follows the colon is not base64") from None
+    if len(key) < 32:
+        raise ValueError("the key has less than 32 bytes")
+    return name, key

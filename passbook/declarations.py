@@ -51,6 +51,15 @@ DECLARATIONS = (
         secret=True,
     ),
     Declaration(
+        "couchdb_jwt_key",
+        str,
+        "",
+        "Key with which the gateway signs tokens for CouchDB, NAME:BASE64 of 32 bytes or more; CouchDB has it as "
+        "`[jwt_keys] hmac:NAME`. With it the gateway needs no credentials in PASSBOOK_COUCHDB_URL. "
+        "Unset: one that `passbook init` puts into CouchDB's configuration.",
+        secret=True,
+    ),
+    Declaration(
         "public_url",
         str,
         "",
@@ -66,6 +75,70 @@ DECLARATIONS = (
         300.0,
         "How long the gateway takes devices that were good for good while it cannot ask the service database.",
         minimum=0,
+    ),
+    Declaration(
+        "gateway_admin_host", str, "127.0.0.1", "Address on which the gateway's metrics and health are served."
+    ),
+    Declaration(
+        "gateway_admin_port", int, 8711, "Port of the gateway's metrics and health; 0: none of them.", minimum=0
+    ),
+    Declaration(
+        "gateway_device_requests",
+        int,
+        20,
+        "Most requests of one device that are answered at the same time, live feeds included; more get 429.",
+        minimum=1,
+    ),
+    Declaration("gateway_device_feeds", int, 6, "Most live feeds of one device.", minimum=1),
+    Declaration(
+        "gateway_person_requests",
+        int,
+        60,
+        "Most requests of all devices of one person at the same time; half of them may be live feeds.",
+        minimum=1,
+    ),
+    Declaration(
+        "gateway_device_requests_per_minute",
+        int,
+        6_000,
+        "Requests of one device per minute, or at once after a quiet one; a person's devices have three times it.",
+        minimum=1,
+    ),
+    Declaration(
+        "gateway_device_bytes_per_minute",
+        int,
+        500_000_000,
+        "Bytes from and to one device per minute, counted likewise.",
+        minimum=1_000_000,
+    ),
+    Declaration(
+        "gateway_device_checkpoints",
+        int,
+        20,
+        "Most replication checkpoints (`_local` documents) of one device; its oldest are forgotten.",
+        minimum=1,
+    ),
+    Declaration(
+        "gateway_requests",
+        int,
+        2_000,
+        "Most requests that one gateway answers at the same time, live feeds aside; more get 503.",
+        minimum=1,
+    ),
+    Declaration("gateway_feeds", int, 20_000, "Most live feeds of one gateway.", minimum=1),
+    Declaration(
+        "gateway_connections",
+        int,
+        25_000,
+        "Most connections to one gateway; with nine tenths of them there are no new live feeds.",
+        minimum=1,
+    ),
+    Declaration(
+        "gateway_idle_seconds",
+        float,
+        75.0,
+        "A connection that asks for nothing for so long is closed; longer than the proxy in front keeps it.",
+        minimum=1,
     ),
     Declaration("auth_host", str, "127.0.0.1", "Address on which `passbook auth` listens."),
     Declaration("auth_port", int, 8720, "Port on which `passbook auth` listens.", minimum=0),
@@ -118,13 +191,14 @@ DECLARATIONS = (
         "cors_origins",
         str,
         "",
-        "Origins, with commas between, of the browser apps that may call the auth service: https://app.example.org.",
+        "Origins, with commas between, of the browser apps that may call gateway and auth service: "
+        "https://app.example.org.",
     ),
     Declaration(
         "metrics_token",
         str,
         "",
-        "Whoever asks for metrics from another machine must send this as a bearer token. "
+        "Whoever asks for metrics, of the auth service or the gateway, must send this as a bearer token. "
         "Unset: metrics for this machine alone.",
         secret=True,
     ),

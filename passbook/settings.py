@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from passbook.credentials import signing_key
 from passbook.declarations import DECLARATIONS, PREFIX, Declaration
 from passbook.errors import Refused
 
@@ -30,11 +31,24 @@ class Settings:
     ledger_url: str
     service_db_url: str
     couchdb_url: str
+    couchdb_jwt_key: str
     public_url: str
     data_dir: Path
     gateway_host: str
     gateway_port: int
     gateway_grace_seconds: float
+    gateway_admin_host: str
+    gateway_admin_port: int
+    gateway_device_requests: int
+    gateway_device_feeds: int
+    gateway_person_requests: int
+    gateway_device_requests_per_minute: int
+    gateway_device_bytes_per_minute: int
+    gateway_device_checkpoints: int
+    gateway_requests: int
+    gateway_feeds: int
+    gateway_connections: int
+    gateway_idle_seconds: float
     auth_host: str
     auth_port: int
     auth_url: str
@@ -123,7 +137,17 @@ class Settings:
                     f"PASSBOOK_TRUSTED_PROXIES has {network!r}, which is no address or network.",
                     remedy="Write for example 10.0.0.7 or 10.0.0.0/24, with commas between.",
                 ) from None
-        if self.couchdb_url and not urlsplit(self.couchdb_url).username:
+        if self.couchdb_jwt_key:
+            try:
+                signing_key(self.couchdb_jwt_key)
+            except ValueError as error:
+                raise Refused(
+                    f"PASSBOOK_COUCHDB_JWT_KEY will not do: {error}.",
+                    remedy="Make one with: python3 -c 'import base64, secrets; "
+                    'print("passbook:" + base64.b64encode(secrets.token_bytes(32)).decode())\'',
+                ) from None
+        if self.couchdb_url and not urlsplit(self.couchdb_url).username and not self.couchdb_jwt_key:
+            # With a key the gateway needs none. Whoever needs an administrator all the same says so then.
             raise Refused(
                 "PASSBOOK_COUCHDB_URL has no credentials.",
                 remedy="Write it as http://user:password@host:5984: CouchDB needs an administrator.",

@@ -42,6 +42,7 @@ class Problem(Exception):
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
         more: Mapping[str, str] | None = None,
+        rule: str = "",
     ) -> None:
         super().__init__(reason)
         #: Further members of the answer.
@@ -51,6 +52,8 @@ class Problem(Exception):
         self.reason = reason
         self.code = code or error
         self.headers = dict(headers or {})
+        #: What it is counted as in the metrics: the limit that was reached, else the code.
+        self.rule = rule or self.code
 
     def response(self) -> web.Response:
         body = {"code": self.code, "message": self.reason, "error": self.error, "reason": self.reason}
@@ -82,6 +85,29 @@ def unauthorized(code: str, *, wipe: str | None = None) -> Problem:
 def unavailable(reason: str = "Try again later.", code: str = "unavailable") -> Problem:
     """Something of ours is not well. Never to be taken for a refusal of the device."""
     return Problem(503, "service_unavailable", reason, code=code, headers={"Retry-After": RETRY_AFTER})
+
+
+def busy(rule: str) -> Problem:
+    """All of us have too much to do."""
+    return Problem(
+        503,
+        "service_unavailable",
+        "Too many devices at once; try again later.",
+        code="busy",
+        headers={"Retry-After": RETRY_AFTER},
+        rule=f"busy_{rule}",
+    )
+
+
+def too_many(rule: str, seconds: int = int(RETRY_AFTER)) -> Problem:
+    """This device, or its person, asks for more than its share."""
+    return Problem(
+        429,
+        "too_many_requests",
+        "This device asks for too much at once; try again later.",
+        headers={"Retry-After": str(seconds)},
+        rule=f"too_many_{rule}",
+    )
 
 
 def bad_request(reason: str) -> Problem:

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import logging
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
-from passbook.errors import PortBusy, Refused
-from sync_gateway import bodies, routes
+from passbook.settings import Settings
+from sync_gateway import bodies, routes, writes
 from sync_gateway.answers import Problem, answer, not_found, unavailable
+from sync_gateway.checkpoints import Checkpoints
+from sync_gateway.cors import Cors
 from sync_gateway.credentials import SEEN_EVERY, Credentials, Principal
 from sync_gateway.feeds import Feeds
 from sync_gateway.hub import Hub
+from sync_gateway.limits import Bounds, Limits, Ticket
+from sync_gateway.metrics import Metrics, Reading
 from sync_gateway.open_requests import OpenRequests
 from sync_gateway.proxy import ROUTE, Upstream
 from sync_gateway.routes import Action
+from sync_gateway.serving import DRAIN_WITHIN, LIMITS, serving
 
-SHUTDOWN_WITHIN = 5.0  # seconds that requests other than feeds have to finish
+__all__ = ["Gateway", "Parts", "build", "serving"]
+
 #: Where a device says that it has thrown its copy away.
 RECEIPT = "/wiped"
 DEVICE = web.RequestKey("device", str)
+FEED = web.RequestKey("feed", str)
+#: What a request is counted as whose device hung up, or was cut off, before it was answered.
+HUNG_UP = 499
+TOO_MANY = 429
+TOO_MANY_WAIT = 1.0  # seconds
 
 log = structlog.get_logger()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -39,49 +47,92 @@ class Gateway:
     def __init__(self, credentials: Credentials, upstream: Upstream, parts: Parts) -> None:
         self._credentials = credentials
         self._upstream = upstream
+        self._parts = parts
         self._requests = parts.requests
         self._feeds = Feeds(upstream, parts.hub)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The answer to any request."""
         started = time.monotonic()
+        status = HUNG_UP
         try:
-            response = await self._respond(request)
+            response = await self._admitted(request)
+            status = response.status
         except Problem as problem:
+            self._parts.metrics.refused(problem.rule)
             response = problem.response()
+            status = problem.status
+            if status == TOO_MANY:
+                # Who asks again at once, a thousand times over, gets at least no faster than this.
+                await asyncio.sleep(TOO_MANY_WAIT)
         except Exception:
             log.exception("request_failed", route=request.get(ROUTE))
             response = unavailable().response()
+            status = response.status
+        finally:
+            self._note(request, status, time.monotonic() - started)
+        return response
+
+    def _note(self, request: web.Request, status: int, seconds: float) -> None:
+        route, feed = request.get(ROUTE), request.get(FEED)
+        self._parts.metrics.request(route, request.method, status, None if feed else seconds)
         log.info(
             "request",
             method=request.method,
-            route=request.get(ROUTE),
+            route=route,
             device=request.get(DEVICE),
-            status=response.status,
-            seconds=round(time.monotonic() - started, 3),
+            status=status,
+            seconds=round(seconds, 3),
         )
-        return response
 
-    async def close_feeds(self, _: web.Application) -> None:
-        """Break off everything that would never end by itself."""
-        self._requests.cut(self._requests.devices(), "shutdown")
+    async def drain(self, _: web.Application) -> None:
+        """Let what is being answered come to its end, for a while.
 
-    async def _respond(self, request: web.Request) -> web.StreamResponse:
+        Long polls end at once, with the place they have come to: whoever waits asks the next gateway. A continuous
+        feed has no such end, and is broken off.
+        """
+        self._requests.cut(self._requests.devices(), "shutdown", feed="continuous")
+        self._parts.hub.close()
+        if not await self._requests.ended(DRAIN_WITHIN):
+            self._requests.cut(self._requests.devices(), "shutdown")
+
+    async def _admitted(self, request: web.Request) -> web.StreamResponse:
+        preflight = self._parts.cors.preflight(request)
+        if preflight is not None:
+            return preflight
+        with self._parts.limits.entered(request) as ticket:
+            return await self._respond(request, ticket)
+
+    async def _respond(self, request: web.Request, ticket: Ticket) -> web.StreamResponse:
+        authorization = request.headers.getall("Authorization", [])
         if request.method == "POST" and request.raw_path == RECEIPT:
             # From a device that is revoked, and so gets nowhere else.
             receipt = await bodies.RECEIPT.read(request)
-            await self._credentials.confirm(request.headers.getall("Authorization", []), receipt.order)
+            with self._parts.limits.asking(authorization):
+                await self._credentials.confirm(authorization, receipt.order)
             return answer({"ok": True})
         # First of all, so that nobody learns anything, not even which paths exist.
-        principal = await self._credentials.principal(request.headers.getall("Authorization", []))
+        told = self._requests.told
+        principal = await self._principal(authorization)
         request[DEVICE] = principal.device_id
+        ticket.identify(principal)
         match = routes.match(request.method, request.raw_path)
         if match is None:
             raise not_found()
         request[ROUTE] = match.route.name
         feed = match.query.get("feed", "") if match.live else ""
+        if feed:
+            request[FEED] = feed
+            ticket.becomes_feed()
         with self._requests.entered(principal, request, feed):
+            if self._requests.told != told:
+                # Access changed while we asked, too early to find this request among the open ones.
+                principal = await self._principal(authorization)
             return await self._answer(request, match, principal)
+
+    async def _principal(self, authorization: list[str]) -> Principal:
+        with self._parts.limits.asking(authorization):
+            return await self._credentials.principal(authorization)
 
     async def _answer(self, request: web.Request, match: routes.Match, principal: Principal) -> web.StreamResponse:
         if match.route.action is Action.WELCOME:
@@ -94,24 +145,74 @@ class Gateway:
         if match.route.action is Action.COMMITTED:
             return answer({"ok": True, "instance_start_time": "0"}, status=201)
         if match.route.action is Action.REFUSE_WRITES:
-            return _refused_writes(body.docs)
+            return answer(writes.answers(body.docs), status=201)
+        if match.route.action is Action.CHECKPOINT:
+            return await self._checkpoint(request, match, principal, body)
         if principal.unseen and match.route.name == "changes":
             await self._credentials.seen(principal.device_id)
         if match.live:
             return await self._feeds.serve(request, match, principal, body, _Seen(self._credentials, principal))
         return await self._upstream.forward(request, match, principal, body)
 
+    async def _checkpoint(
+        self, request: web.Request, match: routes.Match, principal: Principal, body: dict[str, Any]
+    ) -> web.StreamResponse:
+        checkpoints = self._parts.checkpoints
+        if checkpoints is None:
+            return await self._upstream.forward(request, match, principal, body)
+        async with checkpoints.admitted(principal, match.segments[-1], self._forget):
+            response = await self._upstream.forward(request, match, principal, body)
+        position = checkpoints.position(principal.device_id, body.get("last_seq"))
+        if principal.unseen:
+            await self._credentials.seen(principal.device_id, position)
+        return response
+
+    async def _forget(self, principal: Principal, checkpoint: str) -> None:
+        """Remove the document of a checkpoint, whatever is in it."""
+        match = routes.Match(routes.FORGOTTEN, (routes.DATABASE, "_local", checkpoint))
+        async with self._upstream.asked("DELETE", match, principal, None):
+            pass
+
 
 @dataclass(frozen=True)
 class Parts:
     """What a gateway's requests share, and those who watch over them."""
 
-    requests: OpenRequests
-    hub: Hub
+    requests: OpenRequests = field(default_factory=OpenRequests)
+    hub: Hub = field(default_factory=Hub)
+    limits: Limits = field(default_factory=Limits)
+    cors: Cors = field(default_factory=Cors)
+    metrics: Metrics = field(default_factory=Metrics)
+    #: Without them devices may keep as many checkpoints as they like.
+    checkpoints: Checkpoints | None = None
 
     @classmethod
-    def new(cls) -> Parts:
-        return cls(OpenRequests(), Hub())
+    def new(cls, settings: Settings | None = None, checkpoints: Checkpoints | None = None) -> Parts:
+        """The parts of one gateway, with these settings or the usual ones."""
+        parts = (
+            cls(checkpoints=checkpoints)
+            if settings is None
+            else cls(
+                limits=Limits(Bounds.of(settings)), cors=Cors(settings.browser_origins), checkpoints=checkpoints
+            )
+        )
+        parts.limits.sent = parts.metrics.sent
+        parts.metrics.show(*_readings(parts))
+        return parts
+
+
+def _readings(parts: Parts) -> tuple[Reading, ...]:
+    requests, hub, limits = parts.requests, parts.hub, parts.limits
+    return (
+        Reading("feeds", "Live feeds that are open, by kind.", lambda: dict(requests.feeds), label="kind"),
+        Reading("open_requests", "Requests being answered, live feeds aside.", lambda: limits.requests),
+        Reading("connections", "Connections of devices.", lambda: limits.connections()),
+        Reading("connections_limit", "Most connections there may be.", lambda: limits.bounds.connections),
+        Reading("wakes", "Live feeds that were woken by a change.", lambda: hub.wakes, total=True),
+        Reading(
+            "cuts", "Open requests that were broken off, by reason.", lambda: dict(requests.cuts), True, "reason"
+        ),
+    )
 
 
 class _Seen:
@@ -128,24 +229,10 @@ class _Seen:
             await self._credentials.seen(self._device)
 
 
-def _refused_writes(documents: list[dict[str, Any]]) -> web.Response:
-    """As CouchDB answers documents that its validation does not let in: each by itself, the whole with 201."""
-    return answer(
-        [
-            {
-                "id": document.get("_id"),
-                "error": "forbidden",
-                "reason": "This database is read-only for devices.",
-            }
-            for document in documents
-        ],
-        status=201,
-    )
-
-
 def build(credentials: Credentials, upstream: Upstream, parts: Parts | None = None) -> web.Application:
     """The application. `upstream` is opened and closed with it; `credentials` stay the caller's."""
-    gateway = Gateway(credentials, upstream, parts or Parts.new())
+    parts = parts or Parts.new()
+    gateway = Gateway(credentials, upstream, parts)
 
     @web.middleware
     async def everything(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -158,46 +245,12 @@ def build(credentials: Credentials, upstream: Upstream, parts: Parts | None = No
         yield
         await upstream.close()
 
-    application.cleanup_ctx.append(connected)
-    application.on_shutdown.append(gateway.close_feeds)
-    return application
-
-
-def _http_logger() -> logging.Logger:
-    """aiohttp's own log, without the stack trace it writes for everything that is not HTTP."""
-
-    def ours(record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
-
-    logger = logging.getLogger("sync_gateway.http")
-    logger.filters = [ours]
-    return logger
-
-
-@contextlib.asynccontextmanager
-async def serving(application: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    """Serve until this ends; gives the port. Raises `PortBusy` if it is taken."""
-    runner = web.AppRunner(
-        application,
-        access_log=None,
-        logger=_http_logger(),
-        handler_cancellation=True,  # a device that hangs up ends its feed at CouchDB as well
-        shutdown_timeout=SHUTDOWN_WITHIN,
+    couchdb = Reading(
+        "couchdb_answers", "Answers of CouchDB, by status.", lambda: dict(upstream.answers), True, "status"
     )
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, host, port)
-        try:
-            await site.start()
-        except OSError as error:
-            raise _cannot_listen(host, port, error) from None
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> PortBusy | Refused:
-    remedy = "Choose another with --host and --port, or PASSBOOK_GATEWAY_HOST and PASSBOOK_GATEWAY_PORT."
-    if error.errno == errno.EADDRINUSE:
-        return PortBusy(f"Port {port} on {host} is taken by another program.", remedy=remedy)
-    return Refused(f"The gateway cannot listen on {host}:{port}: {error.strerror}.", remedy=remedy)
+    parts.metrics.show(couchdb)
+    application[LIMITS] = parts.limits
+    application.on_response_prepare.append(parts.cors.prepare)
+    application.cleanup_ctx.append(connected)
+    application.on_shutdown.append(gateway.drain)
+    return application

@@ -1,11 +1,13 @@
 """Request bodies: read up to a limit, decoded into a known shape, and encoded anew.
 
-CouchDB never sees the bytes that a device sent, so there is nothing two JSON readers could disagree about.
+CouchDB never sees the bytes that a device sent, so there is nothing two JSON readers could disagree about. A body
+in which an object has a key twice is refused: nobody honest sends one, and readers differ on which of them counts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,7 @@ from msgspec import UNSET, UnsetType
 from sync_gateway.answers import Problem, bad_request, too_large
 
 MEGABYTE = 1_000_000
+MOST_WRITTEN = 2_000  # documents in one `_bulk_docs`
 READ_WITHIN = 60.0  # seconds that a device may take to send a body
 
 
@@ -65,6 +68,15 @@ class WrittenDocuments(msgspec.Struct):
     docs: list[dict[str, Any]]
 
 
+class _TwiceInOneObject(Exception):
+    pass
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> None:
+    if len(pairs) != len({name for name, _ in pairs}):
+        raise _TwiceInOneObject
+
+
 @dataclass(frozen=True)
 class Rule:
     """The shape and the size that a body may have."""
@@ -81,12 +93,22 @@ class Rule:
         data = await self._received(request)
         if not data and self.optional:
             return None
-        try:
-            decoded = msgspec.json.decode(data, type=self.shape)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise bad_request("The request body is not JSON of the expected shape.") from None
+        decoded = self.decoded(data)
         if not self.check(decoded):
             raise bad_request("The request body asks for something that is not served.")
+        return decoded
+
+    def decoded(self, data: bytes) -> Any:
+        """`data` in this shape; raises `answers.Problem` for anything that could be read in two ways."""
+        try:
+            decoded = msgspec.json.decode(data, type=self.shape)
+            # The standard library's reader is the one that shows keys twice. Beside the decoding it costs 0.03 ms
+            # for a usual `_bulk_get`, 4 ms for the largest, and 40 ms for the worst that fits into a megabyte.
+            json.loads(data.decode(), object_pairs_hook=_once_each)
+        except _TwiceInOneObject:
+            raise bad_request("The request body has a key twice in one object.") from None
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            raise bad_request("The request body is not JSON of the expected shape.") from None
         return decoded
 
     async def _received(self, request: web.Request) -> bytes:
@@ -107,6 +129,11 @@ def _no_local_documents(wanted: WantedDocuments) -> bool:
     return not any(document.id.startswith("_local/") for document in wanted.docs)
 
 
+def _not_too_many(written: WrittenDocuments) -> bool:
+    # Each gets an answer of a hundred bytes, however little was sent for it.
+    return len(written.docs) <= MOST_WRITTEN
+
+
 def _plain_checkpoint(document: dict[str, Any]) -> bool:
     return "_attachments" not in document
 
@@ -116,5 +143,5 @@ BULK_GET = Rule(WantedDocuments, MEGABYTE, check=_no_local_documents)
 ALL_DOCS = Rule(Listing, MEGABYTE, optional=True)
 REVS_DIFF = Rule(dict[str, list[str]], MEGABYTE)
 CHECKPOINT = Rule(dict[str, Any], 16_384, check=_plain_checkpoint)
-BULK_DOCS = Rule(WrittenDocuments, 8 * MEGABYTE)
+BULK_DOCS = Rule(WrittenDocuments, MEGABYTE, check=_not_too_many)
 RECEIPT = Rule(Receipt, 1_000)

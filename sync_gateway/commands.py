@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import resource
 import signal
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 import structlog
@@ -12,20 +15,29 @@ import typer
 
 from passbook import couch_access
 from passbook.context import opened, service_database
+from passbook.errors import Refused
+from passbook.output import Json, print_facts, print_json
 from passbook.settings import Settings
+from sync_gateway import admin
 from sync_gateway import app as application
-from sync_gateway.credentials import DatabaseCredentials
+from sync_gateway.checkpoints import Checkpoints
+from sync_gateway.credentials import Credentials, DatabaseCredentials
 from sync_gateway.proxy import Upstream
 from sync_gateway.routes import DATABASE
+from sync_gateway.serving import serving
 from sync_gateway.watch import Watch
 
 log = structlog.get_logger()
+
+#: Open files besides the connections of devices: to CouchDB and the service database, and for refusals.
+FILES_ASIDE = 1_500
 
 app = typer.Typer(help="Serve devices: the only door from the internet to CouchDB.")
 
 
 @app.callback(invoke_without_command=True)
 def gateway(
+    context: typer.Context,
     host: Annotated[
         str | None,
         typer.Option(help="Address to listen on.", envvar="PASSBOOK_GATEWAY_HOST", show_envvar=True),
@@ -36,16 +48,39 @@ def gateway(
     ] = None,
 ) -> None:
     """Serve devices until told to stop (SIGTERM or Ctrl-C)."""
+    if context.invoked_subcommand is not None:
+        return
     settings = Settings.load()
     settings = dataclasses.replace(
         settings,
         gateway_host=settings.gateway_host if host is None else host,
         gateway_port=settings.gateway_port if port is None else port,
     )
-    with opened(settings, couchdb=True, servicedb=True) as context:
-        with service_database(context):
+    with opened(settings, couchdb=True, servicedb=True) as outside:
+        with service_database(outside):
             pass  # it is there and of this release, or the command says what to do
-        asyncio.run(serve(settings, context.service_url, context.couchdb_url))
+        asyncio.run(serve(settings, outside.service_url, outside.couchdb_url))
+
+
+@app.command("rotate-key")
+def rotate_key(
+    overlap: Annotated[
+        float, typer.Option(help="Seconds that the old key stays good; 0 if it was stolen.", min=0)
+    ] = 3 * couch_access.LOOK_EVERY,
+    as_json: Json = False,
+) -> None:
+    """Sign what gateways send to CouchDB with a new key from now on. No device notices, and none is logged out."""
+    settings = Settings.load()
+    if settings.couchdb_jwt_key:
+        raise Refused(
+            "The key is given by PASSBOOK_COUCHDB_JWT_KEY.",
+            remedy='docs/operators.md, "CouchDB", says how to change it without an interruption.',
+        )
+    with opened(settings, couchdb=True) as outside:
+        done = asyncio.run(
+            couch_access.rotate(outside.couchdb_url, connect_seconds=settings.connect_seconds, overlap=overlap)
+        )
+    (print_json if as_json else print_facts)(done)
 
 
 async def serve(settings: Settings, service_url: str, couchdb_url: str) -> None:
@@ -54,20 +89,65 @@ async def serve(settings: Settings, service_url: str, couchdb_url: str) -> None:
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sign, stop.set)
-    access, how = await couch_access.prepare(couchdb_url, connect_seconds=settings.connect_seconds)
+    access, how = await couch_access.prepare(
+        couchdb_url, connect_seconds=settings.connect_seconds, key=settings.couchdb_jwt_key
+    )
     log.info("couchdb_access", how=how)
     credentials = DatabaseCredentials.at(
         service_url, device_days=settings.device_days, grace=settings.gateway_grace_seconds
     )
-    parts = application.Parts.new()
+    checkpoints = Checkpoints.at(service_url, most=settings.gateway_device_checkpoints)
+    parts = application.Parts.new(with_room(settings), checkpoints)
     watch = Watch(service_url, credentials, parts.requests, parts.hub)
     try:
         built = application.build(credentials, Upstream(couchdb_url, access), parts)
         async with (
             watch.watching(),
+            checkpoints.writing_positions(),
+            _administration(settings, couchdb_url, credentials, watch, parts),
             application.serving(built, settings.gateway_host, settings.gateway_port) as port,
         ):
             typer.echo(f"Gateway listens on http://{settings.gateway_host}:{port}/{DATABASE}")
             await stop.wait()
     finally:
+        await checkpoints.close()
         await credentials.close()
+
+
+@contextlib.asynccontextmanager
+async def _administration(
+    settings: Settings, couchdb_url: str, credentials: Credentials, watch: Watch, parts: application.Parts
+) -> AsyncIterator[None]:
+    """Metrics and health, unless they are switched off."""
+    if not settings.gateway_admin_port:
+        yield
+        return
+
+    async def notices() -> bool:
+        return watch.listening.is_set()
+
+    checks = {
+        "service_database": admin.service_database(credentials),
+        "notices": notices,
+        "couchdb": admin.couchdb(couchdb_url),
+    }
+    built = admin.build(parts.metrics, checks, token=settings.metrics_token)
+    host, port = settings.gateway_admin_host, settings.gateway_admin_port
+    remedy = "It is for metrics and health: choose another with PASSBOOK_GATEWAY_ADMIN_PORT; 0 switches them off."
+    async with serving(built, host, port, remedy=remedy):
+        log.info("administration_listens", host=host, port=port)
+        yield
+
+
+def with_room(settings: Settings) -> Settings:
+    """As many connections as the settings say, or as the system has files for, if those are less."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != soft:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    room = soft - FILES_ASIDE if soft != resource.RLIM_INFINITY else settings.gateway_connections
+    if settings.gateway_connections <= room:
+        return settings
+    log.info("fewer_connections", wanted=settings.gateway_connections, room=room, files=soft)
+    return dataclasses.replace(settings, gateway_connections=max(room, 1))

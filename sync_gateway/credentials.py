@@ -6,15 +6,16 @@ synchronised is written down now and then; with that its credential goes on bein
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from sqlalchemy import func, select, update
@@ -30,6 +31,7 @@ from sync_gateway.answers import Problem, unauthorized, unavailable
 LONGEST_NAME = 200  # characters of a device id
 LONGEST_HEADER = 2048  # characters of an Authorization header
 CONNECT_WITHIN = 5  # seconds
+ANSWER_WITHIN = 3.0  # seconds after which the service database counts as away
 _AT_ONCE = 1000  # devices looked up in one query
 NOBODY = b"\0" * 32  # compared with when there is no such device, so that this takes the same work
 
@@ -47,6 +49,22 @@ class Principal:
     expires_at: datetime
     #: Whether it is so long since this device was seen that it should be written down.
     unseen: bool = False
+    #: When the database was last written to, as far as was known when this was found out.
+    written: datetime | None = None
+    #: Of the database and of the credential: what changes when either is replaced under the same name.
+    generation: int = 1
+    digest: bytes = field(default=b"", repr=False)
+    #: When the service database said so, on the monotonic clock.
+    known_at: float = field(default=0.0, compare=False)
+
+    def same(self, other: Principal) -> bool:
+        """Whether what was begun as the one may go on as the other."""
+        return (self.person_id, self.database, self.generation, self.digest) == (
+            other.person_id,
+            other.database,
+            other.generation,
+            other.digest,
+        )
 
 
 class Credentials(Protocol):
@@ -69,10 +87,10 @@ class Credentials(Protocol):
 
 @dataclass(frozen=True)
 class Standing:
-    """Whether a device may go on: `refusal` is the code of the 401 it gets otherwise."""
+    """Whether a device may go on: as whom, or the code of the 401 that it gets."""
 
-    refusal: str | None
-    expires_at: datetime | None
+    principal: Principal | None = None
+    refusal: str = "revoked"  # what has been deleted never comes back
 
 
 #: How often it is written down that a device synchronises: minutes are enough for whoever looks, and writes cost.
@@ -90,14 +108,17 @@ _LOOKUP = (
         person.c.id.label("person_id"),
         person.c.state,
         person.c.database_name,
+        person.c.generation,
         person.c.database_ready_at.is_not(None).label("ready"),
         tenant.c.open,
+        written.c.at.label("written"),
         (
             func.coalesce(device.c.last_synchronised_at, device.c.created_at - SEEN_EVERY) < func.now() - SEEN_EVERY
         ).label("unseen"),
     )
     .join(person, person.c.id == device.c.person_id)
     .join(tenant, tenant.c.singleton)
+    .outerjoin(written, written.c.person_id == person.c.id)
 )
 
 
@@ -112,6 +133,24 @@ def _refusal(found: Any) -> str | None:
     return None if found.open else "maintenance"
 
 
+def _principal(found: Any) -> Principal:
+    return Principal(
+        found.id,
+        found.person_id,
+        found.database_name,
+        found.ready,
+        found.expires_at,
+        unseen=found.unseen,
+        written=found.written,
+        generation=found.generation,
+        digest=bytes(found.secret_digest),
+        known_at=time.monotonic(),
+    )
+
+
+_Result = TypeVar("_Result")
+
+
 class DatabaseCredentials:
     """Devices and people as the service database has them.
 
@@ -122,7 +161,8 @@ class DatabaseCredentials:
         self._engine = engine
         self._days = timedelta(days=device_days)
         self.grace = grace
-        self._known: OrderedDict[str, tuple[bytes, Principal, float]] = OrderedDict()
+        self._known: OrderedDict[str, Principal] = OrderedDict()
+        self._asking: set[asyncio.Task[Any]] = set()
 
     @classmethod
     def at(
@@ -144,6 +184,9 @@ class DatabaseCredentials:
         )
 
     async def close(self) -> None:
+        for asking in self._asking:
+            asking.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
         await self._engine.dispose()
 
     async def principal(self, authorization: list[str]) -> Principal:
@@ -154,22 +197,22 @@ class DatabaseCredentials:
             return self._remembered(name, secret)
         same = hmac.compare_digest(secret_digest(secret), bytes(found.secret_digest) if found else NOBODY)
         if not found or not same:
+            if not found:
+                self._known.pop(name, None)
             raise unauthorized("unknown")
         refusal = _refusal(found)
         if refusal is not None:
             self._known.pop(name, None)
             raise unauthorized(refusal, wipe=await self._order(name) if refusal == "revoked" else None)
-        principal = Principal(
-            name, found.person_id, found.database_name, found.ready, found.expires_at, found.unseen
-        )
-        self._remember(name, bytes(found.secret_digest), principal)
+        principal = _principal(found)
+        self._remember(principal)
         return principal
 
     async def confirm(self, authorization: list[str], nonce: str) -> None:
         """Take the receipt of a device that has wiped its copy. Raises `Problem` unless it was told to."""
         name, secret = _basic(authorization)
         try:
-            good = await wipes.confirm(self._engine, name, secret, nonce)
+            good = await self._answered(wipes.confirm(self._engine, name, secret, nonce))
         except (SQLAlchemyError, OSError) as error:
             log.error("service_database_unavailable", error=type(error).__name__)
             raise unavailable() from error
@@ -178,8 +221,8 @@ class DatabaseCredentials:
 
     async def _order(self, device_id: str) -> str | None:
         try:
-            return await wipes.waiting(self._engine, device_id)
-        except (SQLAlchemyError, OSError) as error:
+            return await self._answered(wipes.waiting(self._engine, device_id))
+        except (SQLAlchemyError, OSError, Problem) as error:
             # It is revoked all the same; the order comes with the next answer.
             log.warning("wipe_order_unknown", error=type(error).__name__)
             return None
@@ -200,47 +243,52 @@ class DatabaseCredentials:
             )
         )
         try:
-            async with self._engine.connect() as connection:
-                await connection.execute(statement)
-        except (SQLAlchemyError, OSError) as error:
+            await self._answered(self._executed(statement))
+        except Problem:
             # The device gets its data all the same; the next request notes it.
-            log.warning("device_not_noted", error=type(error).__name__)
+            log.warning("device_not_noted")
 
     async def standing(self, devices: Sequence[str]) -> dict[str, Standing]:
-        found: dict[str, Standing] = {name: Standing("revoked", None) for name in devices}
+        found: dict[str, Standing] = {name: Standing() for name in devices}
         for start in range(0, len(devices), _AT_ONCE):
             for row in await self._rows(_LOOKUP.where(device.c.id.in_(devices[start : start + _AT_ONCE]))):
-                found[row.id] = Standing(_refusal(row), row.expires_at)
+                refusal = _refusal(row)
+                found[row.id] = Standing(_principal(row)) if refusal is None else Standing(refusal=refusal)
         for name, one in found.items():
-            if one.refusal is not None:
+            if one.principal is None:
                 self._known.pop(name, None)
+            elif name in self._known:
+                self._known[name] = one.principal
         return found
 
-    async def written_since(self, seconds: float) -> list[str]:
-        """People to whose databases something was written in the last so many seconds."""
-        since = func.clock_timestamp() - timedelta(seconds=seconds)
-        return [row[0] for row in await self._rows(select(written.c.person_id).where(written.c.at > since))]
-
-    def _remember(self, name: str, digest: bytes, principal: Principal) -> None:
-        self._known[name] = (digest, principal, time.monotonic())
-        self._known.move_to_end(name)
+    def _remember(self, principal: Principal) -> None:
+        self._known[principal.device_id] = principal
+        self._known.move_to_end(principal.device_id)
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 
     def _remembered(self, name: str, secret: bytes) -> Principal:
         """A device that was good a moment ago. Raises `Problem` (503) for all others: nothing is known of them."""
-        digest, principal, at = self._known.get(name, (NOBODY, None, 0.0))
-        same = hmac.compare_digest(secret_digest(secret), digest)
-        fresh = time.monotonic() - at < self.grace
-        if principal is None or not same or not fresh or principal.expires_at <= datetime.now(UTC):
+        principal = self._known.get(name)
+        same = hmac.compare_digest(secret_digest(secret), NOBODY if principal is None else principal.digest)
+        if (
+            principal is None
+            or not same
+            or time.monotonic() - principal.known_at > self.grace
+            or principal.expires_at <= datetime.now(UTC)
+        ):
             raise unavailable()
         return replace(principal, unseen=False)
 
     async def _rows(self, query: Any) -> Sequence[Any]:
+        return await self._answered(self._executed(query))
+
+    async def _executed(self, statement: Any) -> Sequence[Any]:
         for attempt in (1, 2):
             try:
                 async with self._engine.connect() as connection:
-                    return (await connection.execute(query)).all()
+                    result = await connection.execute(statement)
+                    return result.all() if result.returns_rows else ()
             except (SQLAlchemyError, OSError) as error:
                 # A restart of the database breaks every idle connection of the pool; a fresh one may work.
                 if attempt == 1 and isinstance(error, DBAPIError) and error.connection_invalidated:
@@ -248,6 +296,27 @@ class DatabaseCredentials:
                 log.error("service_database_unavailable", error=type(error).__name__)
                 raise unavailable() from error
         raise unavailable()
+
+    async def _answered(self, asked: Coroutine[Any, Any, _Result]) -> _Result:
+        """What the database answers. Raises `Problem` (503) if it does not, or not in time.
+
+        A task of its own asks. Were it broken off whenever a device hangs up, so would be the connection it asks
+        on, and whoever comes and goes quickly enough would keep the database busy with new ones.
+        """
+        asking = asyncio.create_task(asked)
+        self._asking.add(asking)
+        asking.add_done_callback(self._asked)
+        await asyncio.wait({asking}, timeout=ANSWER_WITHIN)
+        if not asking.done():
+            asking.cancel()
+            log.error("service_database_unavailable", error="no answer")
+            raise unavailable()
+        return asking.result()
+
+    def _asked(self, asking: asyncio.Task[Any]) -> None:
+        self._asking.discard(asking)
+        if not asking.cancelled():
+            asking.exception()  # for nobody, if the device has hung up
 
 
 def _basic(authorization: list[str]) -> tuple[str, bytes]:

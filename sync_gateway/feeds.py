@@ -2,7 +2,8 @@
 
 CouchDB is asked for a feed that ends at once when there is nothing more, so an idle device costs it neither a
 connection nor a process. What is new comes line by line and is passed on as it comes. While there is nothing, the
-gateway keeps the device's connection alive and waits for the hub to ring.
+gateway keeps the device's connection alive and waits for the person's bell to ring. To the device all this looks as
+if CouchDB did it.
 """
 
 from __future__ import annotations
@@ -11,18 +12,20 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import msgspec
+import structlog
 from aiohttp import web
 
 from sync_gateway import compress
-from sync_gateway.answers import COMMON_HEADERS
+from sync_gateway.answers import COMMON_HEADERS, Problem
 from sync_gateway.credentials import Principal
-from sync_gateway.hub import Hub
-from sync_gateway.proxy import STALLED_FOR, Upstream
+from sync_gateway.delivery import ROUTE, STALLED_FOR
+from sync_gateway.hub import Bell, Hub
+from sync_gateway.proxy import Upstream
 from sync_gateway.routes import Match
 
 #: Seconds after which CouchDB is asked without a ring: the net for a write that nobody told of.
@@ -31,10 +34,15 @@ RECHECK = 600.0
 _ENDS_AFTER_MS = 60_000
 #: Handed to CouchDB with every question; the rest of the query is about waiting, which is ours.
 _ASKED = ("attachments", "conflicts", "filter", "include_docs", "seq_interval", "style", "doc_ids")
+Alive = Callable[[], Awaitable[None]]
 _LONGEST_LINE = 64 * 1024 * 1024
+
+log = structlog.get_logger()
 
 
 class _Last(msgspec.Struct):
+    """The last line of an answer."""
+
     last_seq: Any
     pending: Any = 0
 
@@ -42,127 +50,156 @@ class _Last(msgspec.Struct):
 _LAST = msgspec.json.Decoder(_Last)
 
 
-@dataclass
-class _Place:
-    """Where the feed has come to."""
-
-    since: str
-    left: int | None  # rows still wanted
-    pending: Any = 0
-
-    @property
-    def full(self) -> bool:
-        return self.left == 0
-
-
-Written = Callable[[], Awaitable[None]]
+class _Cutoff(Exception):
+    """CouchDB broke off in the middle."""
 
 
 class Feeds:
     """Answers `feed=longpoll` and `feed=continuous`."""
 
-    def __init__(self, upstream: Upstream, hub: Hub, *, recheck: float = RECHECK) -> None:
+    def __init__(self, upstream: Upstream, hub: Hub) -> None:
         self._upstream = upstream
         self._hub = hub
-        self._recheck = recheck
 
     async def serve(
-        self, request: web.Request, match: Match, principal: Principal, body: Any, alive: Written
+        self, request: web.Request, match: Match, principal: Principal, body: Any, alive: Alive
     ) -> web.StreamResponse:
         """Answer a live feed; `alive` is called now and then while the device listens."""
-        self._hub.hold(principal.person_id)
+        device = _Device(request, continuous=match.query["feed"] == "continuous")
         try:
-            feed = _Feed(self._upstream, self._hub, request, match, principal, body, self._recheck, alive)
-            return await feed.run()
-        except BaseException:
+            with self._hub.held(principal.person_id, principal.written) as bell:
+                feed = _Feed(self._upstream, self._hub, bell, request.method, match, principal, body)
+                await feed.run(device, alive)
+        except BaseException as error:
+            if not device.response.prepared:
+                raise
             # Half an answer is out: only a broken connection says that this is not all.
             if request.transport is not None:
                 request.transport.abort()
-            raise
-        finally:
-            self._hub.release(principal.person_id)
+            if not isinstance(error, Problem | _Cutoff | aiohttp.ClientError | TimeoutError | ConnectionError):
+                raise
+            log.info("feed_broken_off", route=request.get(ROUTE), error=type(error).__name__)
+        return device.response
+
+
+class _Device:
+    """The answer, as CouchDB writes it."""
+
+    def __init__(self, request: web.Request, *, continuous: bool) -> None:
+        self._request = request
+        self._continuous = continuous
+        self.response = web.StreamResponse(headers={**COMMON_HEADERS, "Content-Type": "application/json"})
+        self._shrink: compress.Compressor | None = None
+        if compress.accepts_gzip(request.headers.get("Accept-Encoding", "")):
+            self.response.headers["Content-Encoding"] = "gzip"
+            self.response.headers["Vary"] = "Accept-Encoding"
+            self._shrink = compress.Compressor(live=True)
+        self._begun = False
+        self.rows = 0
+        #: When the device last got something.
+        self.heard_at = time.monotonic()
+
+    async def begin(self) -> None:
+        """Send what comes before everything else, so that the device sees that it is being served."""
+        if not self._begun:
+            self._begun = True
+            await self._write(b"\n" if self._continuous else b'{"results":[\n')
+
+    async def row(self, line: bytes) -> None:
+        if self._continuous:
+            self._begun = True
+            await self._write(line + b"\n")
+        else:
+            await self.begin()
+            await self._write((b",\n" if self.rows else b"") + line)
+        self.rows += 1
+
+    async def beat(self) -> None:
+        await self._write(b"\n")
+
+    async def end(self, since: str, pending: Any) -> None:
+        # As the server writes it: CouchDB a text, the embedded server a number.
+        last = msgspec.json.encode({"last_seq": int(since) if since.isdigit() else since, "pending": pending})
+        if not self._continuous:
+            await self.begin()
+            last = b"\n],\n" + last[1:]
+        await self._write(last + b"\n")
+        async with asyncio.timeout(STALLED_FOR):
+            if self._shrink is not None:
+                await self.response.write(self._shrink.finish())
+            await self.response.write_eof()
+
+    async def _write(self, data: bytes) -> None:
+        out = self._shrink.compress(data) if self._shrink else data
+        async with asyncio.timeout(STALLED_FOR):
+            if not self.response.prepared:
+                await self.response.prepare(self._request)
+            await self.response.write(out)
+        self.heard_at = time.monotonic()
 
 
 class _Feed:
-    """One live feed."""
+    """One live feed: where it has come to, and what it still waits for."""
 
     def __init__(
-        self,
-        upstream: Upstream,
-        hub: Hub,
-        request: web.Request,
-        match: Match,
-        principal: Principal,
-        body: Any,
-        recheck: float,
-        alive: Written,
+        self, upstream: Upstream, hub: Hub, bell: Bell, method: str, match: Match, principal: Principal, body: Any
     ) -> None:
         query = match.query
-        self._upstream, self._hub, self._request, self._principal = upstream, hub, request, principal
-        self._body, self._alive = body, alive
-        self._recheck = recheck
+        self._upstream, self._hub, self._bell = upstream, hub, bell
+        self._method, self._principal, self._body = method, principal, body
+        self._match = replace(match, query={name: query[name] for name in _ASKED if name in query})
         self._continuous = query["feed"] == "continuous"
-        limit = query.get("limit")
-        # CouchDB takes a limit of 0 for 1.
-        self._place = _Place(query.get("since", "0"), None if limit is None else max(1, int(limit)))
-        asked = {name: query[name] for name in _ASKED if name in query}
-        self._match = replace(match, query=asked)
-        heartbeat = query.get("heartbeat")
-        self._heartbeat = None if heartbeat is None else int(heartbeat) / 1000
-        timeout = int(query.get("timeout", _ENDS_AFTER_MS)) / 1000
-        self._ends_after = timeout if self._heartbeat is None else None
-        self._response = web.StreamResponse(headers={**COMMON_HEADERS, "Content-Type": "application/json"})
-        self._shrink: compress.Compressor | None = None
-        if compress.accepts_gzip(request.headers.get("Accept-Encoding", "")):
-            self._response.headers["Content-Encoding"] = "gzip"
-            self._response.headers["Vary"] = "Accept-Encoding"
-            self._shrink = compress.Compressor(live=True)
-        self._rows = 0
+        self._since = query.get("since", "0")
+        self._pending: Any = 0
+        # CouchDB's documentation takes a limit of 0 for 1.
+        self._left = max(1, int(query["limit"])) if "limit" in query else None
+        self._heartbeat = int(query["heartbeat"]) / 1000 if "heartbeat" in query else None
+        # As for CouchDB, a feed with a heartbeat has no end.
+        self._ends_after = None if self._heartbeat else int(query.get("timeout", _ENDS_AFTER_MS)) / 1000
 
-    async def run(self) -> web.StreamResponse:
+    async def run(self, device: _Device, alive: Alive) -> None:
+        """Serve the device to the end of the feed."""
         idle_since = time.monotonic()
         while True:
-            seen = self._hub.rung(self._principal.person_id)
-            before = self._rows
-            await self._pass_on()
-            if self._place.full or (self._rows and not self._continuous):
-                return await self._end()
-            if self._rows > before:
+            seen = self._bell.rung
+            before = device.rows
+            await self._pass_on(device)
+            if self._left == 0 or (device.rows and not self._continuous):
+                break
+            if device.rows > before:
                 idle_since = time.monotonic()
-            if not await self._wait(seen, idle_since):
-                return await self._end()
+            await device.begin()
+            if not await self._wait(device, alive, seen, idle_since):
+                break
+        if self._continuous and self._hub.closed:
+            # The end is not the feed's but this process's: the device is to come again.
+            raise _Cutoff
+        await device.end(self._since, self._pending)
 
-    async def _pass_on(self) -> None:
+    async def _pass_on(self, device: _Device) -> None:
         """Everything there is now."""
         async for line in self._lines():
             if line.startswith(b'{"last_seq"'):
                 last = _LAST.decode(line)
-                self._place.since = last.last_seq if isinstance(last.last_seq, str) else str(last.last_seq)
-                self._place.pending = last.pending
+                self._since, self._pending = str(last.last_seq), last.pending
                 return
-            if self._continuous:
-                await self._write(line + b"\n")
-            else:
-                await self._write((b",\n" if self._rows else b'{"results":[\n') + line)
-            self._rows += 1
-            if self._place.left is not None:
-                self._place.left -= 1
-        # CouchDB broke off before its last line: the device asks again from where it was.
-        raise aiohttp.ClientPayloadError("the feed ended early")
+            await device.row(line)
+            if self._left is not None:
+                self._left -= 1
+        # Before its last line: the device asks again from where it was.
+        raise _Cutoff
 
     async def _lines(self) -> AsyncIterator[bytes]:
-        query = {**self._match.query, "feed": "continuous", "timeout": "1", "since": self._place.since}
-        if self._place.left is not None:
-            query["limit"] = str(self._place.left)
+        query = {**self._match.query, "feed": "continuous", "timeout": "1", "since": self._since}
+        if self._left is not None:
+            query["limit"] = str(self._left)
         match = replace(self._match, query=query)
-        async with self._upstream.asked(self._request.method, match, self._principal, self._body) as answer:
-            if not self._response.prepared:
-                await self._response.prepare(self._request)
+        async with self._upstream.asked(self._method, match, self._principal, self._body) as answer:
             kept = bytearray()
             async for chunk in answer.content.iter_any():
                 kept += chunk
                 if len(kept) > _LONGEST_LINE:
-                    raise aiohttp.ClientPayloadError("a line of the feed is too long")
+                    raise _Cutoff
                 if b"\n" not in chunk:
                     continue
                 lines = kept.split(b"\n")
@@ -171,47 +208,23 @@ class _Feed:
                     if line.strip():
                         yield bytes(line)
 
-    async def _wait(self, seen: int, idle_since: float) -> bool:
+    async def _wait(self, device: _Device, alive: Alive, seen: int, idle_since: float) -> bool:
         """Wait until there may be something new; False when the feed is to end instead."""
         # Not all at once: whoever began together would ask CouchDB together.
-        recheck_at = time.monotonic() + self._recheck * random.uniform(0.8, 1.2)
-        end = None if self._ends_after is None else idle_since + self._ends_after
-        while True:
+        recheck_at = time.monotonic() + RECHECK * random.uniform(0.8, 1.2)
+        while not self._hub.closed:
             now = time.monotonic()
-            if end is not None and now >= end:
-                return False
-            if now >= recheck_at:
-                return True
-            pause = min(
-                recheck_at - now,
-                self._heartbeat if self._heartbeat is not None else recheck_at - now,
-                end - now if end is not None else recheck_at - now,
-            )
-            if await self._hub.next(self._principal.person_id, seen, pause):
-                return True
+            next_at = recheck_at
+            if self._ends_after is not None:
+                if now >= idle_since + self._ends_after:
+                    return False
+                next_at = min(next_at, idle_since + self._ends_after)
             if self._heartbeat is not None:
-                await self._write(b"\n")
-                await self._alive()
-
-    async def _end(self) -> web.StreamResponse:
-        last = msgspec.json.encode({"last_seq": _seq(self._place.since), "pending": self._place.pending})
-        if self._continuous:
-            await self._write(last + b"\n")
-        else:
-            head = b"\n],\n" if self._rows else b'{"results":[\n\n],\n'
-            await self._write(head + last[1:] + b"\n")
-        if self._shrink is not None:
-            await self._response.write(self._shrink.finish())
-        await self._response.write_eof()
-        return self._response
-
-    async def _write(self, data: bytes) -> None:
-        out = self._shrink.compress(data) if self._shrink else data
-        if out:
-            async with asyncio.timeout(STALLED_FOR):
-                await self._response.write(out)
-
-
-def _seq(since: str) -> int | str:
-    """As the server writes it: CouchDB a text, the embedded server a number."""
-    return int(since) if since.isdigit() else since
+                if now >= device.heard_at + self._heartbeat:
+                    await device.beat()
+                    await alive()
+                    continue
+                next_at = min(next_at, device.heard_at + self._heartbeat)
+            if now >= recheck_at or await self._bell.next(seen, next_at - now):
+                return True
+        return False

@@ -7,79 +7,96 @@ change between the question and the wait has raised the number by then, so it is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 
 
-@dataclass
-class _Bell:
+class Bell:
     """One person's: how often it has rung, and who listens."""
 
-    rung: int = 0
-    waiting: set[asyncio.Future[None]] = field(default_factory=set)
+    def __init__(self, hub: Hub, written: datetime | None) -> None:
+        self._hub = hub
+        self._waiting: set[asyncio.Future[None]] = set()
+        #: How many feeds of this person are open.
+        self.holders = 0
+        #: How often something was written.
+        self.rung = 0
+        #: The writing that everybody here knows of: rung for, or told before they asked CouchDB.
+        self.written = written
+
+    async def next(self, seen: int, seconds: float) -> bool:
+        """Wait until this has rung more often than `seen`; False after `seconds`, or if the hub closes."""
+        if self.rung > seen or seconds <= 0 or self._hub.closed:
+            return self.rung > seen
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        self._waiting.add(waiter)
+        # A timer of the loop, not `asyncio.timeout`: ten thousand wait here, and each costs as little as can be.
+        timer = loop.call_later(seconds, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiting.discard(waiter)
+        return self.rung > seen
+
+    def wake(self) -> int:
+        """Wake everybody who waits; how many."""
+        woken = sum(_wake(waiter) for waiter in self._waiting)
+        self._waiting.clear()
+        return woken
 
 
 class Hub:
     """The bells of everybody who has a feed open here. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._bells: dict[str, _Bell] = {}
-        self._holders: dict[str, int] = {}
-        #: How many waiters were woken, for the metrics.
+        self._bells: dict[str, Bell] = {}
+        #: Feeds are to end: this process stops.
+        self.closed = False
+        #: How many waiters were woken by writings, for the metrics.
         self.wakes = 0
 
-    def hold(self, person: str) -> None:
-        """A feed of this person is open: its bell is kept until `release`."""
-        self._bells.setdefault(person, _Bell())
-        self._holders[person] = self._holders.get(person, 0) + 1
+    def __len__(self) -> int:
+        return len(self._bells)
 
-    def release(self, person: str) -> None:
-        """A feed of this person has ended."""
-        self._holders[person] -= 1
-        if not self._holders[person]:
-            del self._holders[person]
-            del self._bells[person]
+    @contextmanager
+    def held(self, person: str, written: datetime | None) -> Iterator[Bell]:
+        """The person's bell, for as long as a feed of theirs is open.
 
-    def rung(self, person: str) -> int:
-        """How often the person's bell has rung. Only for one that is held."""
-        return self._bells[person].rung
-
-    def ring(self, people: Iterable[str]) -> None:
-        """Something was written to these people's databases."""
-        for person in people:
-            bell = self._bells.get(person)
-            if bell is None:
-                continue
-            bell.rung += 1
-            for waiter in bell.waiting:
-                if not waiter.done():
-                    waiter.set_result(None)
-                    self.wakes += 1
-            bell.waiting.clear()
-
-    def people(self) -> list[str]:
-        """Everybody with a feed open here."""
-        return list(self._bells)
-
-    async def next(self, person: str, seen: int, seconds: float) -> bool:
-        """Wait until the bell has rung more often than `seen`; False if it has not after `seconds`."""
-        bell = self._bells[person]
-        if bell.rung > seen:
-            return True
-        if seconds <= 0:
-            return False
-        waiter = asyncio.get_running_loop().create_future()
-        bell.waiting.add(waiter)
-        # A timer of the loop, not `asyncio.timeout`: ten thousand wait here, and each costs as little as can be.
-        timer = asyncio.get_running_loop().call_later(seconds, _late, waiter)
+        `written` is the last writing that was known of before CouchDB is asked. It counts for the first feed only:
+        those that are open have yet to be told.
+        """
+        bell = self._bells.get(person)
+        if bell is None:
+            bell = self._bells[person] = Bell(self, written)
+        bell.holders += 1
         try:
-            await waiter
+            yield bell
         finally:
-            timer.cancel()
-            bell.waiting.discard(waiter)
-        return bell.rung > seen
+            bell.holders -= 1
+            if not bell.holders:
+                del self._bells[person]
+
+    def ring(self, person: str, written: datetime | None) -> None:
+        """A database was last written to by the transaction of this time: wake those not yet told of it."""
+        bell = self._bells.get(person)
+        if bell is None or bell.written == written:
+            return
+        bell.written = written
+        bell.rung += 1
+        self.wakes += bell.wake()
+
+    def close(self) -> None:
+        """Nobody waits from now on."""
+        self.closed = True
+        for bell in self._bells.values():
+            bell.wake()
 
 
-def _late(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+def _wake(waiter: asyncio.Future[None]) -> bool:
+    if waiter.done():
+        return False
+    waiter.set_result(None)
+    return True

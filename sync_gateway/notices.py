@@ -1,15 +1,15 @@
 """What the service database tells: whose access changed, and whose database was written to.
 
 Notices are a hurry-up, not the truth: one that was lost (the connection broke) shows as a gap, and whoever hears
-of a gap asks the tables. A check of the connection notices one that died in silence.
+of a gap asks the tables. A connection that dies in silence is found out within a few seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import psycopg
 import structlog
@@ -18,10 +18,11 @@ from passbook.database import database_url
 
 log = structlog.get_logger()
 
-#: Seconds without a notice after which the connection is tried out.
-QUIET = 5.0
-_AGAIN_AFTER = 0.5
-_LONGEST_PAUSE = 10.0
+#: Seconds between two trials of the connection, and those the answer may take.
+QUIET = 1.0
+ANSWER_WITHIN = 2.0
+_AGAIN_AFTER = 0.25
+_LONGEST_PAUSE = 2.0
 _CONNECT_WITHIN = 5
 
 
@@ -35,17 +36,23 @@ class Access:
 
 @dataclass(frozen=True)
 class Written:
-    """Documents were written to these people's databases."""
+    """Documents were written to these people's databases, by the transaction of this time."""
 
+    at: datetime
     people: tuple[str, ...]
 
 
 @dataclass(frozen=True)
+class Lost:
+    """Nothing is heard from here on: notices may have been lost already."""
+
+
+@dataclass(frozen=True)
 class Gap:
-    """Notices may have been lost; from here on none is until the next gap."""
+    """Notices may have been lost; from here on none is until the next `Lost`."""
 
 
-Notice = Access | Written | Gap
+Notice = Access | Written | Lost | Gap
 
 
 def address(service_url: str) -> str:
@@ -54,7 +61,7 @@ def address(service_url: str) -> str:
 
 
 async def notices(service_url: str) -> AsyncIterator[Notice]:
-    """Everything that is told, for ever; the first is a `Gap`, and so is whatever follows a lost connection."""
+    """Everything that is told, for ever; the first is a `Gap`, and so is whatever follows a `Lost`."""
     pause = _AGAIN_AFTER
     while True:
         try:
@@ -68,18 +75,32 @@ async def notices(service_url: str) -> AsyncIterator[Notice]:
                 while True:
                     async for told in connection.notifies(timeout=QUIET, stop_after=1000):
                         yield _notice(told)
-                    # Nothing for a while: is there anybody?
-                    async with asyncio.timeout(QUIET):
-                        await connection.execute("SELECT 1")
-        except (psycopg.Error, OSError, TimeoutError) as error:
+                    await _try_out(connection)
+        except (psycopg.Error, OSError) as error:
             log.warning("notices_lost", error=type(error).__name__)
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.sleep(pause)
+            yield Lost()
+            await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
 
+async def _try_out(connection: psycopg.AsyncConnection) -> None:
+    """Is there anybody? Raises `TimeoutError` (an `OSError`) if not."""
+    asking = asyncio.create_task(connection.execute("SELECT 1"))
+    try:
+        done, _ = await asyncio.wait({asking}, timeout=ANSWER_WITHIN)
+        if not done:
+            raise TimeoutError
+        asking.result()
+    finally:
+        # Told once, psycopg asks the server to stop, which takes as long as the server is silent; told twice, it
+        # gives up.
+        while not asking.done():
+            asking.cancel()
+            await asyncio.wait({asking}, timeout=0.1)
+
+
 def _notice(told: psycopg.Notify) -> Notice:
+    first, _, rest = told.payload.partition(" ")
     if told.channel == "passbook_written":
-        return Written(tuple(told.payload.split()))
-    kind, _, row = told.payload.partition(" ")
-    return Access(kind, row)
+        return Written(datetime.fromisoformat(first), tuple(rest.split()))
+    return Access(first, rest)

@@ -1,8 +1,10 @@
-"""Towards CouchDB: rebuilds the request, streams the answer, and never holds more than a chunk of it."""
+"""Towards CouchDB: rebuilds the request, sends it as the person whose device asks, and understands the answer."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,14 +17,19 @@ from aiohttp import web
 from yarl import URL
 
 from passbook.couch_access import CouchAccess
-from sync_gateway import compress, routes
-from sync_gateway.answers import COMMON_HEADERS, Problem, answer, not_found, unavailable
+from sync_gateway import routes
+from sync_gateway.answers import Problem, answer, not_found, unavailable
 from sync_gateway.credentials import Principal
+from sync_gateway.delivery import ROUTE, STALLED_FOR, Slots, deliver, narrow_socket
+
+__all__ = ["ROUTE", "STALLED_FOR", "Upstream"]
 
 CONNECT_WITHIN = 5.0  # seconds
+WAIT_WITHIN = 10.0  # seconds that a request waits for a free connection, and a large answer for its turn
 SILENT_FOR = 90.0  # seconds without a byte from CouchDB; a live feed shows life every 60 at the latest
-STALLED_FOR = 120.0  # seconds a device may take to read one chunk
-LARGEST_ERROR = 16_384  # bytes of an error's body, or of a database's description
+LARGEST_INFO = 16_384  # bytes of a database's description
+#: Of all connections, those that large answers may hold: the rest is for everybody else.
+_FOR_LARGE = 0.75
 
 _INFO_FIELDS = (
     "doc_count",
@@ -33,9 +40,6 @@ _INFO_FIELDS = (
     "compact_running",
 )
 _NO_DATABASE = ("Database does not exist.", "no_db_file")
-
-#: Which entry of the allow-list a request matched, for the log.
-ROUTE = web.RequestKey("route", str)
 
 log = structlog.get_logger()
 
@@ -54,19 +58,31 @@ class Upstream:
         self._own = ""
         if access is None and parts.username is not None:
             self._own = aiohttp.encode_basic_auth(unquote(parts.username), unquote(parts.password or ""))
+        #: How often CouchDB answered, by status.
+        self.answers: Counter[str] = Counter()
         self._session: aiohttp.ClientSession | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._slots = Slots(max(1, int(connections * _FOR_LARGE)), wait_within=WAIT_WITHIN)
 
     async def open(self) -> None:
         self._session = aiohttp.ClientSession(
             # Idle feeds hold none; who finds all of them busy waits for a moment.
-            connector=aiohttp.TCPConnector(limit=self._connections),
+            connector=aiohttp.TCPConnector(limit=self._connections, socket_factory=narrow_socket),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN, sock_read=SILENT_FOR),
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=WAIT_WITHIN, sock_connect=CONNECT_WITHIN, sock_read=SILENT_FOR
+            ),
             auto_decompress=False,
             skip_auto_headers=("User-Agent",),
         )
+        if self._access is not None:
+            self._keeping = asyncio.create_task(self._access.keep())
 
     async def close(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeping
         if self._session is not None:
             await self._session.close()
 
@@ -74,24 +90,19 @@ class Upstream:
         """What CouchDB says about the database, without its real name."""
         upstream = await self._request(principal, "GET", self._url(principal, (), {}), {})
         async with upstream:
-            await _raise_for_status(upstream)
-            said = msgspec.json.decode(await upstream.content.read(LARGEST_ERROR), type=dict[str, Any])
+            await _raise_for_status(upstream, principal)
+            said = msgspec.json.decode(await upstream.content.read(LARGEST_INFO), type=dict[str, Any])
         kept = {name: said[name] for name in _INFO_FIELDS if name in said}
         return answer({"db_name": routes.DATABASE, **kept})
 
     async def forward(
         self, request: web.Request, match: routes.Match, principal: Principal, body: Any
     ) -> web.StreamResponse:
-        """Ask CouchDB what the device asked, and pass the answer on as it comes."""
+        """Ask CouchDB what the device asked, and pass the answer on."""
         async with self.asked(
             request.method, match, principal, body, if_none_match=request.headers.get("If-None-Match")
         ) as upstream:
-            response = _begun(request, match, upstream)
-            shrink = (
-                response.headers.get("Content-Encoding") == "gzip" and "Content-Encoding" not in upstream.headers
-            )
-            await _stream(request, upstream, response, compress.Compressor(live=False) if shrink else None)
-            return response
+            return await deliver(request, match, upstream, self._slots)
 
     @asynccontextmanager
     async def asked(
@@ -111,7 +122,7 @@ class Upstream:
         url = self._url(principal, match.segments[1:], match.query)
         upstream = await self._request(principal, method, url, headers, data)
         async with upstream:
-            await _raise_for_status(upstream)
+            await _raise_for_status(upstream, principal)
             yield upstream
 
     def _url(self, principal: Principal, segments: tuple[str, ...], query: dict[str, str]) -> URL:
@@ -122,44 +133,75 @@ class Upstream:
     async def _request(
         self, principal: Principal, method: str, url: URL, headers: dict[str, str], data: bytes | None = None
     ) -> aiohttp.ClientResponse:
+        if self._access is None:
+            return await self._sent(method, url, {**headers, "Authorization": self._own}, data)
+        for last in (False, True):
+            generation = self._access.generation
+            authorization = f"Bearer {self._access.token(principal.person_id)}"
+            upstream = await self._sent(method, url, {**headers, "Authorization": authorization}, data)
+            if not await self._refuses_token(upstream, authorization):
+                return upstream
+            upstream.close()
+            # Nothing was done yet: CouchDB looks at the token first. With a new one it can be asked again.
+            if last or not await self._access.renewed(generation):
+                break
+        log.error("couchdb_refuses_tokens")
+        raise unavailable()
+
+    async def _refuses_token(self, upstream: aiohttp.ClientResponse, authorization: str) -> bool:
+        """Whether this is an answer to our token and not to the request."""
+        if upstream.status == 401:
+            return True
+        if upstream.status != 400:
+            return False
+        await upstream.read()  # which sets its connection free
+        # A bad token and a bad request look alike. In this question nothing but the token can be wrong.
+        session = await self._sent("GET", URL(f"{self._base}/_session"), {"Authorization": authorization}, None)
+        async with session:
+            return session.status in (400, 401)
+
+    async def _sent(
+        self, method: str, url: URL, headers: dict[str, str], data: bytes | None
+    ) -> aiohttp.ClientResponse:
         if self._session is None:
             raise unavailable()
-        authorization = self._own if self._access is None else f"Bearer {self._access.token(principal.person_id)}"
         # A connection that CouchDB was just closing shows only when it is used; reading twice does no harm.
-        for attempt in range(1 if method == "PUT" else 2):
+        for last in (method == "PUT", True):
             try:
-                return await self._session.request(
-                    method,
-                    url,
-                    headers={**headers, "Authorization": authorization},
-                    data=data,
-                    allow_redirects=False,
-                )
+                got = await self._session.request(method, url, headers=headers, data=data, allow_redirects=False)
+                self.answers[str(got.status)] += 1
+                return got
             except aiohttp.ServerDisconnectedError as error:
-                if attempt == 0 and method != "PUT":
-                    continue
-                raise _unreachable(error) from None
+                if last:
+                    raise _unreachable(error) from None
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise _unreachable(error) from None
         raise unavailable()
 
 
 def _unreachable(error: BaseException) -> Problem:
-    log.error("couchdb_unavailable", error=type(error).__name__)
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        log.error("couchdb_connections_busy")  # or, rarely, one that cannot be made
+    else:
+        log.error("couchdb_unavailable", error=type(error).__name__)
     return unavailable()
 
 
-async def _raise_for_status(upstream: aiohttp.ClientResponse) -> None:
+async def _raise_for_status(upstream: aiohttp.ClientResponse, principal: Principal) -> None:
     """Turn an error of CouchDB's into one of ours: same words, nothing else; our faults are not the device's."""
     status = upstream.status
     if status < 400:
         return
-    if status in (401, 403) or status >= 500:
-        log.error("couchdb_refused" if status < 500 else "couchdb_failed", status=status)
+    if status in (401, 403):
+        # This person is not let into this database: it is not theirs, or its `_security` is not what we set.
+        log.error("couchdb_refused", status=status, person=principal.person_id)
+        raise unavailable()
+    if status >= 500:
+        log.error("couchdb_failed", status=status)
         raise unavailable()
     error, reason = "bad_request", "CouchDB refused the request."
     try:
-        said = msgspec.json.decode(await upstream.content.read(LARGEST_ERROR), type=dict[str, Any])
+        said = msgspec.json.decode(await upstream.read(), type=dict[str, Any])
         error, reason = str(said["error"]), str(said["reason"])
     except (msgspec.DecodeError, aiohttp.ClientError, TimeoutError, KeyError):
         pass  # a HEAD, for example, has no body
@@ -170,60 +212,3 @@ async def _raise_for_status(upstream: aiohttp.ClientResponse) -> None:
             raise unavailable("The database is being prepared.", code="not_ready")
         raise not_found() if reason == "missing" else Problem(404, error, reason)
     raise Problem(status, error, reason)
-
-
-def _begun(request: web.Request, match: routes.Match, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
-    """The answer's head: CouchDB's status, and the few headers of its that a device needs."""
-    response = web.StreamResponse(status=upstream.status, headers=COMMON_HEADERS)
-    for name in ("Content-Type", "ETag", "Content-Encoding"):
-        if name in upstream.headers:
-            response.headers[name] = upstream.headers[name]
-    length = upstream.content_length
-    if _shrinks(request, match, upstream, length):
-        response.headers["Content-Encoding"] = "gzip"
-        response.headers["Vary"] = "Accept-Encoding"
-        length = None
-    if length is not None and upstream.status != 304:
-        response.content_length = length
-    return response
-
-
-def _shrinks(
-    request: web.Request, match: routes.Match, upstream: aiohttp.ClientResponse, length: int | None
-) -> bool:
-    return (
-        not match.route.attachment
-        and request.method != "HEAD"
-        and upstream.status == 200
-        and "Content-Encoding" not in upstream.headers
-        and (length is None or length >= compress.SMALLEST)
-        and compress.accepts_gzip(request.headers.get("Accept-Encoding", ""))
-    )
-
-
-async def _stream(
-    request: web.Request,
-    upstream: aiohttp.ClientResponse,
-    response: web.StreamResponse,
-    compressor: compress.Compressor | None,
-) -> None:
-    """Pass the body on. The next chunk is read when the device has taken the last: nothing piles up here."""
-    try:
-        await response.prepare(request)
-        async for chunk in upstream.content.iter_any():
-            out = compressor.compress(chunk) if compressor else chunk
-            if out:
-                async with asyncio.timeout(STALLED_FOR):
-                    await response.write(out)
-        if compressor:
-            await response.write(compressor.finish())
-        await response.write_eof()
-    except BaseException as error:
-        # The status is out. Only a broken connection can still say that this is not all: an orderly end would
-        # make half an answer look like a whole one.
-        if request.transport is not None:
-            request.transport.abort()
-        if isinstance(error, aiohttp.ClientError | TimeoutError | ConnectionError):
-            log.info("stream_broken_off", route=request.get(ROUTE), error=type(error).__name__)
-            return
-        raise

@@ -24,6 +24,7 @@ class Action(enum.Enum):
     WELCOME = enum.auto()
     INFO = enum.auto()  # asked of CouchDB, answered without what names the database
     FORWARD = enum.auto()
+    CHECKPOINT = enum.auto()  # forwarded, if the device has not too many
     REFUSE_WRITES = enum.auto()
     COMMITTED = enum.auto()
 
@@ -51,8 +52,8 @@ class Match:
 
     @property
     def live(self) -> bool:
-        """Whether the answer comes bit by bit, for as long as the device listens."""
-        return self.query.get("feed") in ("longpoll", "continuous")
+        """Whether the answer comes bit by bit, for as long as the device listens. Backwards there is an end."""
+        return self.query.get("feed") in ("longpoll", "continuous") and self.query.get("descending") != "true"
 
 
 def _parameters(names: str) -> frozenset[str]:
@@ -85,7 +86,7 @@ ROUTES = (
     Route("all_docs", ("POST",), (DATABASE, "_all_docs"), parameters=_LISTING, body=bodies.ALL_DOCS),
     Route("revs_diff", ("POST",), (DATABASE, "_revs_diff"), body=bodies.REVS_DIFF),
     Route("checkpoint", ("GET",), (DATABASE, "_local", "{checkpoint}")),
-    Route("checkpoint", ("PUT",), (DATABASE, "_local", "{checkpoint}"), body=bodies.CHECKPOINT),
+    Route("checkpoint", ("PUT",), (DATABASE, "_local", "{checkpoint}"), Action.CHECKPOINT, body=bodies.CHECKPOINT),
     Route("bulk_docs", ("POST",), (DATABASE, "_bulk_docs"), Action.REFUSE_WRITES, body=bodies.BULK_DOCS),
     Route("ensure_full_commit", ("POST",), (DATABASE, "_ensure_full_commit"), Action.COMMITTED),
     Route("document", ("GET", "HEAD"), (DATABASE, "{document}"), parameters=_READING),
@@ -97,6 +98,9 @@ ROUTES = (
         attachment=True,
     ),
 )
+
+#: On no list: how the gateway itself removes a checkpoint.
+FORGOTTEN = Route("checkpoint_forgotten", ("DELETE",), (DATABASE, "_local", "{checkpoint}"))
 
 _VARIABLES = {
     "{document}": re.compile(r"[^_].{0,499}", re.DOTALL),
@@ -112,6 +116,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: for longer is taken for dead, on either side of us.
 _QUIET_MOST = 60_000
 _QUIET_LEAST = 1_000
+#: Parameters that are numbers, not below nought, and how long they may be.
+_NUMBERS = _parameters("heartbeat limit seq_interval skip timeout")
+_DIGITS = 18
 
 
 def match(method: str, target: str) -> Match | None:
@@ -177,13 +184,15 @@ def _checked(query: dict[str, str]) -> dict[str, str]:
         raise bad_request("Supported values for feed: normal, longpoll, continuous.")
     if query.get("filter", "_doc_ids") != "_doc_ids":
         raise bad_request("Supported values for filter: _doc_ids.")
-    for name in ("heartbeat", "timeout"):
-        value = query.get(name)
-        if value is None or value == "true":
-            continue
-        if not value.isascii() or not value.isdigit():
+    if query.get("heartbeat") == "true":
+        query["heartbeat"] = str(_QUIET_MOST)
+    for name in _NUMBERS & query.keys():
+        value = query[name]
+        if not value.isascii() or not value.isdigit() or len(value) > _DIGITS:
             raise bad_request(f"The value of {name} is not a number.")
-        query[name] = str(min(max(int(value), _QUIET_LEAST if name == "heartbeat" else 0), _QUIET_MOST))
+    for name, least in (("heartbeat", _QUIET_LEAST), ("timeout", 0)):
+        if name in query:
+            query[name] = str(min(max(int(query[name]), least), _QUIET_MOST))
     return query
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -14,17 +14,17 @@ import structlog
 from sync_gateway.answers import Problem
 from sync_gateway.credentials import DatabaseCredentials
 from sync_gateway.hub import Hub
-from sync_gateway.notices import Access, Gap, Notice, Written, notices
+from sync_gateway.notices import Access, Gap, Lost, Notice, Written, notices
 from sync_gateway.open_requests import OpenRequests
 
 log = structlog.get_logger()
 
 #: Seconds between two looks at the clock for credentials that expire.
-_TICK = 0.25
+TICK = 0.25
 #: Seconds between two looks at the tables for everything that is open.
-_POLL = 5.0
-#: What was written so long before a gap is taken for new: a transaction may have told of it after it began.
-_OVERLAP = 120.0
+POLL = 5.0
+#: The same while no notices come, or the last look failed.
+POLL_DEAF = 1.0
 
 
 class Watch:
@@ -37,15 +37,19 @@ class Watch:
         self._credentials = credentials
         self._requests = requests
         self._hub = hub
-        self._verified_at = time.monotonic()
-        self._heard_at = time.monotonic()
-        #: Set when notices come, for whoever waits for a gateway to be ready.
+        #: Devices whose access may have changed, and whether everybody's may have.
+        self._suspects: set[str] = set()
+        self._everybody = False
+        self._suspicion = asyncio.Event()
+        #: Whether the last look told nothing.
+        self._blind = False
+        #: Set while notices come; a gateway is ready when they do.
         self.listening = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Watch until this ends."""
-        tasks = [asyncio.create_task(work()) for work in (self._listen, self._poll, self._tick)]
+        tasks = [asyncio.create_task(work()) for work in (self._listen, self._look_after, self._tick)]
         try:
             yield
         finally:
@@ -54,70 +58,81 @@ class Watch:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def look(self, devices: Sequence[str]) -> bool:
-        """Break off the requests of those of `devices` that may no longer; False if it cannot be told."""
-        if not devices:
-            return True
+        """Ask how these devices stand: break off what may no longer be, wake what has missed something.
+
+        False if nobody can tell.
+        """
         try:
-            standing = await self._credentials.standing(devices)
+            standing = await self._credentials.standing(devices) if devices else {}
         except Problem:
+            self._blind = True
             return False
+        self._blind = False
         for device, one in standing.items():
-            if one.refusal is not None:
-                count = self._requests.cut([device], one.refusal)
-                if count:
-                    log.info("cut", device=device, reason=one.refusal, requests=count)
-            elif one.expires_at is not None:
-                self._requests.prolong(device, one.expires_at)
+            if one.principal is None:
+                self._cut([device], one.refusal)
+            elif self._requests.confirm(one.principal):
+                self._hub.ring(one.principal.person_id, one.principal.written)
+            else:
+                self._cut([device], "replaced")
         return True
 
     async def _listen(self) -> None:
         async for notice in notices(self._service_url):
-            try:
-                await self._heard(notice)
-            except Exception:
-                # One notice that cannot be dealt with must not end the listening: the poll sees to the rest.
-                log.exception("notice not dealt with")
+            self._heard(notice)
 
-    async def _heard(self, notice: Notice) -> None:
+    def _heard(self, notice: Notice) -> None:
         match notice:
-            case Written(people):
-                self._hub.ring(people)
+            case Written(at, people):
+                for person in people:
+                    self._hub.ring(person, at)
+                return
             case Access("device", device):
-                await self.look([device] if device in self._requests.devices() else [])
+                self._suspects.add(device)
             case Access("person", person):
-                await self.look(self._requests.devices_of(person))
+                self._suspects.update(self._requests.devices_of(person))
             case Access():
-                await self.look(self._requests.devices())
+                self._everybody = True
             case Gap():
-                missed = time.monotonic() - self._heard_at + _OVERLAP
-                await self.look(self._requests.devices())
-                with contextlib.suppress(Problem):
-                    self._hub.ring(await self._credentials.written_since(missed))
+                self._everybody = True
                 self.listening.set()
-        self._heard_at = time.monotonic()
+            case Lost():
+                self._everybody = True
+                self.listening.clear()
+        self._requests.told += 1
+        self._suspicion.set()
 
-    async def _poll(self) -> None:
+    async def _look_after(self) -> None:
+        """Look at whoever may have lost access, at once, and at everybody now and then."""
+        looked_at = time.monotonic()
         while True:
-            await asyncio.sleep(_POLL)
-            if await self.look(self._requests.devices()):
-                self._verified_at = time.monotonic()
-                with contextlib.suppress(Problem):
-                    self._hub.ring(await self._written_lately())
-            elif time.monotonic() - self._verified_at > self._credentials.grace:
-                # Nobody can tell any more who may read: nothing stays open on old knowledge.
-                self._requests.cut(self._requests.devices(), "unverifiable")
-
-    async def _written_lately(self) -> list[str]:
-        """Who was written to since the last poll: rung again, which costs CouchDB a look, for those held here."""
-        held = set(self._hub.people())
-        if not held:
-            return []
-        lately = await self._credentials.written_since(2 * _POLL)
-        return [person for person in lately if person in held]
+            pause = POLL if self.listening.is_set() and not self._everybody else POLL_DEAF
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, looked_at + pause - time.monotonic())):
+                    await self._suspicion.wait()
+            self._suspicion.clear()
+            everybody = self._everybody or time.monotonic() >= looked_at + pause
+            suspects, self._suspects, self._everybody = self._suspects, set(), False
+            devices = self._requests.devices()
+            if everybody:
+                looked_at = time.monotonic()
+            else:
+                devices = [device for device in devices if device in suspects]
+            if (everybody or devices) and not await self.look(devices):
+                # Whoever it was about will be among everybody.
+                self._everybody = True
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(_TICK)
+            await asyncio.sleep(TICK)
             expired = self._requests.expired(datetime.now(UTC))
             if expired and not await self.look(expired):
-                self._requests.cut(expired, "expired")
+                self._cut(expired, "expired")
+            if self._blind:
+                # Nobody can tell any more who may read: nothing stays open on old knowledge.
+                self._cut(self._requests.unconfirmed(self._credentials.grace), "unverifiable")
+
+    def _cut(self, devices: Iterable[str], reason: str) -> None:
+        count = self._requests.cut(devices, reason)
+        if count:
+            log.info("cut", reason=reason, requests=count)

@@ -33,6 +33,7 @@ def environment(settings: Settings) -> dict[str, str]:
     """The environment of every child."""
     inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
     return {
+        "PASSBOOK_GATEWAY_ADMIN_PORT": "0",  # nobody watches a demo, and two may run
         **inherited,
         "PASSBOOK_DATA_DIR": str(settings.data_dir.absolute()),
         "PASSBOOK_PUBLIC_URL": settings.public_url,

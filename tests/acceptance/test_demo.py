@@ -19,7 +19,11 @@ from tests.support.killing import passbook
 
 
 def _environment(directory: Path, port: int) -> dict[str, str]:
-    return {"PASSBOOK_DATA_DIR": str(directory), "PASSBOOK_GATEWAY_PORT": str(port)}
+    return {
+        "PASSBOOK_DATA_DIR": str(directory),
+        "PASSBOOK_GATEWAY_PORT": str(port),
+        "PASSBOOK_GATEWAY_ADMIN_PORT": "0",
+    }
 
 
 def _free_port() -> int:

@@ -34,6 +34,7 @@ async def gateway(stage: Stage, tmp_path: Path) -> AsyncIterator[dict[str, str]]
         **_system(),
         **stage.environment,
         "PASSBOOK_GATEWAY_PORT": port,
+        "PASSBOOK_GATEWAY_ADMIN_PORT": "0",
         "PASSBOOK_PUBLIC_URL": f"http://127.0.0.1:{port}",
     }
     async with running(["gateway"], environment, tmp_path / "gateway.log", ready="Gateway listens"):

@@ -20,6 +20,7 @@ import pytest
 import sqlalchemy as sa
 from aiohttp import web
 from sqlalchemy.dialects.postgresql import insert as upsert
+from yarl import URL
 
 from passbook import couch_access
 from passbook.credentials import new_id, new_secret, principal, secret_digest
@@ -28,6 +29,7 @@ from passbook.servicedb import tables
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.settings import Settings
 from sync_gateway.app import Parts, build, serving
+from sync_gateway.checkpoints import Checkpoints
 from sync_gateway.credentials import DatabaseCredentials
 from sync_gateway.proxy import Upstream
 from sync_gateway.watch import Watch
@@ -216,11 +218,16 @@ async def gateway(
 
 @contextlib.asynccontextmanager
 async def running_gateway(
-    service_url: str, couch_url: str, credentials: DatabaseCredentials, recorder: Recorder | None = None
+    service_url: str,
+    couch_url: str,
+    credentials: DatabaseCredentials,
+    recorder: Recorder | None = None,
+    parts: Parts | None = None,
 ) -> AsyncIterator[str]:
     """A gateway as `passbook gateway` puts it together, in this process."""
     access, _ = await couch_access.prepare(couch_url, connect_seconds=5)
-    parts = Parts.new()
+    checkpoints = Checkpoints.at(service_url)
+    parts = parts or Parts.new(checkpoints=checkpoints)
     application = build(credentials, Upstream(couch_url, access), parts)
     if recorder is not None:
         recorder.install(application)
@@ -228,6 +235,7 @@ async def running_gateway(
     async with watch.watching(), serving(application, "127.0.0.1", 0) as port:
         await asyncio.wait_for(watch.listening.wait(), 10)
         yield f"http://127.0.0.1:{port}"
+    await checkpoints.close()
 
 
 @pytest.fixture
@@ -244,3 +252,41 @@ async def http(gateway: str) -> AsyncIterator[aiohttp.ClientSession]:
     """A client of the gateway."""
     async with aiohttp.ClientSession(gateway) as session:
         yield session
+
+
+@dataclass
+class Counted:
+    """A gateway with somebody between it and CouchDB who counts."""
+
+    url: str
+    device: Device
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+
+@pytest.fixture
+async def counted(couch: Couch, people: People, credentials: DatabaseCredentials) -> AsyncIterator[Counted]:
+    """Whatever reaches CouchDB is on a list."""
+    asked: list[tuple[str, str]] = []
+    server = str(couch.url.with_user(None)).rstrip("/")
+
+    async def passes(request: web.Request) -> web.StreamResponse:
+        asked.append((request.method, request.raw_path))
+        kept = {
+            name: request.headers[name] for name in ("Authorization", "Content-Type") if name in request.headers
+        }
+        async with couch.session.request(
+            request.method,
+            URL(server + request.raw_path, encoded=True),
+            data=await request.read() or None,
+            headers={**kept, "Accept": "application/json"},
+        ) as answer:
+            return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
+
+    access, _ = await couch_access.prepare(str(couch.url), connect_seconds=5)
+    between = web.Application()
+    between.router.add_route("*", "/{tail:.*}", passes)
+    async with serving(between, "127.0.0.1", 0) as port:
+        upstream = Upstream(str(couch.url.with_host("127.0.0.1").with_port(port)), access)
+        async with serving(build(credentials, upstream), "127.0.0.1", 0) as own:
+            device = await settled(couch, people)
+            yield Counted(f"http://127.0.0.1:{own}", device, asked)

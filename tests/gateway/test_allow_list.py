@@ -3,191 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from sync_gateway import routes
 from sync_gateway.answers import Problem
-from tests.gateway.conftest import Device
+from tests.gateway.conftest import Counted, Device, basic
+from tests.gateway.paths import DATABASE, EXCEPTIONS, SERVER, TRICKS
 from tests.support.couch import Couch
-
-#: CouchDB's route table: method and path, from its HTTP API reference. `{db}` is the database, by its public
-#: and by its real name.
-SERVER = """
-GET /_active_tasks
-GET /_all_dbs
-GET /_dbs_info
-POST /_dbs_info
-GET /_cluster_setup
-POST /_cluster_setup
-GET /_db_updates
-GET /_membership
-POST /_replicate
-GET /_scheduler/jobs
-GET /_scheduler/docs
-GET /_node/_local
-GET /_node/_local/_stats
-GET /_node/_local/_config
-PUT /_node/_local/_config/admins/x
-GET /_node/_local/_system
-POST /_node/_local/_restart
-GET /_node/_local/_prometheus
-GET /_node/_local/_versions
-POST /_search_analyze
-POST /_nouveau_analyze
-GET /_utils
-GET /_utils/
-GET /_up
-GET /_uuids
-GET /favicon.ico
-GET /_reshard
-GET /_reshard/jobs
-POST /_session
-GET /_session
-DELETE /_session
-GET /_users
-GET /_users/org.couchdb.user:x
-PUT /_users/org.couchdb.user:x
-GET /_replicator
-POST /_replicator
-GET /_global_changes
-GET /_config
-GET /_stats
-GET /_log
-OPTIONS /
-TRACE /
-PUT /
-DELETE /
-POST /
-GET /metrics
-GET /health
-"""
-DATABASE = """
-PUT {db}
-DELETE {db}
-POST {db}
-PATCH {db}
-COPY {db}
-OPTIONS {db}
-PUT {db}/_all_docs
-POST {db}/_all_docs/queries
-GET {db}/_all_docs/queries
-GET {db}/_design_docs
-POST {db}/_design_docs
-POST {db}/_design_docs/queries
-GET {db}/_bulk_get
-GET {db}/_bulk_docs
-PUT {db}/_bulk_docs
-POST {db}/_find
-POST {db}/_explain
-GET {db}/_index
-POST {db}/_index
-DELETE {db}/_index/_design/x/json/y
-GET {db}/_shards
-GET {db}/_shards/loan:1
-POST {db}/_sync_shards
-PUT {db}/_changes
-DELETE {db}/_changes
-POST {db}/_compact
-POST {db}/_compact/x
-POST {db}/_view_cleanup
-POST {db}/_search_cleanup
-POST {db}/_nouveau_cleanup
-GET {db}/_security
-PUT {db}/_security
-POST {db}/_purge
-GET {db}/_purged_infos
-GET {db}/_purged_infos_limit
-PUT {db}/_purged_infos_limit
-POST {db}/_missing_revs
-GET {db}/_revs_limit
-PUT {db}/_revs_limit
-GET {db}/_revs_diff
-GET {db}/_auto_purge
-GET {db}/_partition/x
-GET {db}/_partition/x/_all_docs
-POST {db}/_partition/x/_find
-POST {db}/_temp_view
-GET {db}/_local_docs
-POST {db}/_local_docs
-GET {db}/_local
-GET {db}/_local/short
-GET {db}/_local/has_a_slash/in_the_middle
-DELETE {db}/_local/abcdefghijklmnop
-POST {db}/_local/abcdefghijklmnop
-PUT {db}/_local/abcdefghijklmnop/attachment
-GET {db}/_design/x
-HEAD {db}/_design/x
-PUT {db}/_design/x
-DELETE {db}/_design/x
-COPY {db}/_design/x
-GET {db}/_design/x/_info
-GET {db}/_design/x/_view/y
-POST {db}/_design/x/_view/y
-GET {db}/_design/x/_show/y
-GET {db}/_design/x/_list/y/z
-POST {db}/_design/x/_update/y
-GET {db}/_design/x/_rewrite/y
-GET {db}/_design/x/_search/y
-GET {db}/_design/x/_nouveau/y
-GET {db}/_design/x/attachment
-GET {db}/_design%2Fx
-PUT {db}/loan:1
-POST {db}/loan:1
-DELETE {db}/loan:1
-COPY {db}/loan:1
-PATCH {db}/loan:1
-PUT {db}/loan:1/image
-DELETE {db}/loan:1/image
-GET {db}/loan:1/image/more
-GET {db}/_ensure_full_commit
-GET {db}/_nothing
-"""
-TRICKS = """
-GET //passbook
-GET /passbook//
-GET /passbook//loan:1
-GET /passbook/./loan:1
-GET /passbook/../passbook
-GET /passbook/../_all_dbs
-GET /passbook/%2e%2e/_all_dbs
-GET /passbook/..%2f_all_dbs
-GET /passbook/%2e%2e%2f_all_dbs
-GET /passbook/loan:1/../../_all_dbs
-GET /passbook/loan:1%2f..%2f..%2f_all_dbs
-GET /passbook%2floan:1
-GET /passbook/loan:1%2fimage
-GET /passbook/loan%00
-GET /passbook/loan%0a
-GET /passbook/%5fsecurity
-GET /passbook/%5Fdesign/x
-GET /passbook/%255fsecurity/..
-GET /passbook/%
-GET /passbook/%zz
-GET /passbook/%ff
-GET /passbook/%c0%ae%c0%ae
-GET /passbook\\loan:1
-GET /passbook/..\\_all_dbs
-GET /Passbook
-GET /PASSBOOK
-GET /passbook;x=1
-GET /passbook/loan:1/
-GET /passbook/_changes/
-GET /passbook/_local/%2e%2e%2f_security0000
-GET /passbook/_local/abcdefghijklmnop%2f..
-GET http://127.0.0.1/passbook
-GET http://127.0.0.1:5984/_all_dbs
-OPTIONS *
-GET /?/passbook
-GET /passbook#x
-PROPFIND /passbook
-"""
-# What looks like a trick and is not: the query has no part in it.
-EXCEPTIONS = {"GET /?/passbook"}
 
 
 async def raw(
@@ -216,41 +46,108 @@ def cases(table: str) -> list[tuple[str, str]]:
     return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in table.strip().splitlines()]
 
 
-async def test_everything_else_is_one_answer(device: Device, couch: Couch, gateway: str) -> None:
-    await couch.write(device.database, {"_id": "loan:1"}, {"_id": "_design/x", "views": {}})
+def off_the_list(device: Device) -> list[tuple[str, str]]:
+    """Requests that nobody may make, by the public and by the real name of the database."""
     wanted = cases(SERVER) + [case for case in cases(TRICKS) if " ".join(case) not in EXCEPTIONS]
     for method, path in cases(DATABASE):
         wanted += [
             (method, path.replace("{db}", "/passbook")),
             (method, path.replace("{db}", f"/{device.database}")),
         ]
-    wanted += [
+    return wanted + [
         (method, path.format(db=f"/{device.database}"))
         for method in ("GET", "POST")
         for path in ("{db}", "{db}/", "{db}/_changes", "{db}/_all_docs", "{db}/_bulk_get", "{db}/loan:1")
     ]
-    authorization = device.headers["Authorization"]
+
+
+async def answers_to(
+    gateway: str, requests: list[tuple[str, str]], authorization: str
+) -> dict[Any, list[tuple[str, str]]]:
+    """Each different answer, with the requests that got it. Those to HEAD have, as always, no body."""
     answers: dict[Any, list[tuple[str, str]]] = {}
-    for method, target in wanted:
+    for method, target in requests:
         body = "{}" if method in ("POST", "PUT", "PATCH") else ""
         status, headers, text = await raw(gateway, method, target, authorization, body)
-        # An answer to HEAD has the same headers and, as always, no body.
         answers.setdefault((status, headers, text if method != "HEAD" else None), []).append((method, target))
+    return answers
+
+
+async def test_T16_everything_else_is_one_answer_and_never_reaches_couchdb(counted: Counted, couch: Couch) -> None:
+    device, gateway = counted.device, counted.url
+    await couch.write(device.database, {"_id": "loan:1"}, {"_id": "_design/x", "views": {}})
+    authorization = device.headers["Authorization"]
+    answers = await answers_to(gateway, off_the_list(device), authorization)
     head = [key for key in answers if key[2] is None]
     full = [key for key in answers if key[2] is not None]
     assert len(full) == 1, {key: where[:5] for key, where in answers.items()}
     assert [key[:2] for key in head] == [full[0][:2]]
     assert full[0][0] == 404
     assert json.loads(full[0][2])["error"] == "not_found"
+    assert counted.asked == []
     # A document that is not there cannot be told from a path that is not served.
     assert (await raw(gateway, "GET", "/passbook/loan:2", authorization)) == full[0]
+    assert counted.asked == [("GET", f"/{device.database}/loan%3A2")]
+
+
+async def test_T16_a_stranger_cannot_tell_one_path_from_another(counted: Counted) -> None:
+    device = counted.device
+    on_the_list = [("GET", "/"), ("GET", "/passbook"), ("POST", "/passbook/_bulk_get"), ("GET", "/passbook/loan:1")]
+    for authorization in ("", basic(device.id, "wrong"), basic("nobody", "x"), "Bearer x"):
+        answers = await answers_to(counted.url, off_the_list(device) + on_the_list, authorization)
+        assert {key[:2] for key in answers} == {next(iter(answers))[:2]}
+        assert {key[0] for key in answers} == {401}
+    assert counted.asked == []
+
+
+#: What follows the request line: two lengths, a length and chunks, and the like. A reader that takes the one and a
+#: reader that takes the other would see different requests.
+FRAMINGS = [
+    "Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}x",
+    "Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+    "Content-Length: 2, 2\r\n\r\n{}",
+    "Content-Length: +2\r\n\r\n{}",
+    "Content-Length: -2\r\n\r\n{}",
+    "Content-Length: 0x2\r\n\r\n{}",
+    "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked, identity\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "Transfer-Encoding: xchunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "Transfer-Encoding : chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+    "X: a\r\n Content-Length: 2\r\n\r\n{}",
+    "X: a\nContent-Length: 2\r\n\r\n{}",
+    "X: a\x00b\r\nContent-Length: 2\r\n\r\n{}",
+    "X: " + "a" * 10_000 + "\r\n\r\n",
+    "".join(f"X-{n}: a\r\n" for n in range(200)) + "\r\n",
+]
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+async def test_T16_what_two_readers_could_frame_in_two_ways_gets_no_further(counted: Counted, framing: str) -> None:
+    parts = urlsplit(counted.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    hidden = f"GET /passbook/loan:1 HTTP/1.1\r\nHost: x\r\nAuthorization: {counted.device.headers['Authorization']}"
+    writer.write(
+        f"POST /passbook/_changes HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: {counted.device.headers['Authorization']}\r\n{framing}{hidden}\r\n\r\n".encode()
+    )
+    answered = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    # One refusal, and the connection is closed: nothing behind it is taken for another request.
+    assert re.findall(rb"HTTP/1\.[01] (\d+)", answered) == [b"400"], answered
+    assert b"aiohttp" not in answered
+    assert counted.asked == []
 
 
 @pytest.mark.parametrize("line", ["GET passbook", "GET *", "get /passbook", "FOO /passbook"])
-async def test_what_is_no_http_gets_no_further(gateway: str, line: str) -> None:
-    status, _, body = await raw(gateway, *line.split(), "-")
-    assert status == 400
-    assert not body.startswith("{")
+async def test_T16_what_is_no_http_gets_no_further(counted: Counted, line: str) -> None:
+    status, headers, body = await raw(counted.url, *line.split(), counted.device.headers["Authorization"])
+    assert (status, json.loads(body)["code"]) == (400, "bad_request")
+    assert "Server: Passbook" in headers
+    assert counted.asked == []
 
 
 async def test_what_is_on_the_list(device: Device, couch: Couch, http: aiohttp.ClientSession) -> None:
@@ -298,53 +195,30 @@ async def test_what_is_on_the_list(device: Device, couch: Couch, http: aiohttp.C
     assert (await ask("GET", checkpoint))[1]["last_seq"] == 1
 
 
-async def test_writes_are_refused_one_by_one(device: Device, couch: Couch, http: aiohttp.ClientSession) -> None:
-    (written,) = await couch.write(device.database, {"_id": "loan:1", "balance": "10.00"})
-    poison = {"_id": "loan:1", "_rev": "99999-ffffffffffffffffffffffffffffffff", "balance": "0.00"}
-    for body in ({"docs": [poison], "new_edits": False}, {"docs": [poison]}):
-        async with http.post("/passbook/_bulk_docs", json=body, headers=device.headers) as response:
-            assert response.status == 201
-            (answer,) = await response.json()
-            assert (answer["id"], answer["error"]) == ("loan:1", "forbidden")
-    assert (await couch.ask("GET", f"{device.database}/loan:1?conflicts=true")) == {
-        "_id": "loan:1",
-        "_rev": written["rev"],
-        "balance": "10.00",
-    }
-
-
 @pytest.mark.parametrize(
-    ("path", "method", "body", "status"),
+    "query",
     [
-        ("/passbook/_bulk_get", "POST", b'{"docs": [{"id": "' + b"x" * 1_000_000 + b'"}]}', 413),
-        ("/passbook/_revs_diff", "POST", b'{"' + b"x" * 1_000_000 + b'": []}', 413),
-        ("/passbook/_all_docs", "POST", b'{"keys": ["' + b"x" * 1_000_000 + b'"]}', 413),
-        ("/passbook/_local/abcdefghijklmnop", "PUT", b'{"a": "' + b"x" * 16_375 + b'"}', 201),
-        ("/passbook/_local/abcdefghijklmnop", "PUT", b'{"a": "' + b"x" * 16_376 + b'"}', 413),
-        ("/passbook/_local/abcdefghijklmnop", "PUT", b"[]", 400),
-        ("/passbook/_local/abcdefghijklmnop", "PUT", b'{"_attachments": {}}', 400),
-        ("/passbook/_bulk_get", "POST", b"{", 400),
-        ("/passbook/_bulk_get", "POST", b"[]", 400),
-        ("/passbook/_bulk_get", "POST", b"", 400),
-        ("/passbook/_bulk_get", "POST", b'{"docs": [{"id": "_local/abcdefghijklmnop"}]}', 400),
-        ("/passbook/_bulk_get", "POST", b'{"docs": ' + b"[" * 100_000, 400),
-        ("/passbook/_bulk_get", "POST", b"\xff\xfe", 400),
-        ("/passbook/_changes", "POST", b'{"doc_ids": 7}', 400),
-        ("/passbook/_changes?feed=eventsource", "GET", None, 400),
-        ("/passbook/_changes?filter=_view&view=a/b", "GET", None, 400),
-        ("/passbook/_changes?filter=app/mine", "GET", None, 400),
-        ("/passbook/_changes?heartbeat=x", "GET", None, 400),
-        ("/passbook/_changes?since=%zz", "GET", None, 400),
+        "feed=eventsource",
+        "filter=_view&view=a/b",
+        "filter=app/mine",
+        "heartbeat=x",
+        "since=%zz",
+        "since=%00",
+        "limit=x",
+        "limit=-1",
+        "limit=1e3",
+        "limit=" + "9" * 19,
+        "timeout=true",
+        "timeout=",
+        "seq_interval=0x7",
+        "feed=longpoll&limit=x",
     ],
 )
-async def test_limits(
-    device: Device, http: aiohttp.ClientSession, path: str, method: str, body: bytes | None, status: int
-) -> None:
-    headers = {**device.headers, "Content-Type": "application/json"}
-    async with http.request(method, path, data=body, headers=headers) as response:
-        assert response.status == status
-        if status >= 400:
-            assert set(await response.json()) == {"code", "message", "error", "reason"}
+async def test_queries_that_are_not_served(counted: Counted, query: str) -> None:
+    url = URL(f"{counted.url}/passbook/_changes?{query}", encoded=True)
+    async with aiohttp.ClientSession() as http, http.get(url, headers=counted.device.headers) as response:
+        assert (response.status, (await response.json())["code"]) == (400, "bad_request")
+    assert counted.asked == []
 
 
 def test_parameters_off_the_list_are_dropped_and_the_first_of_a_name_counts() -> None:
@@ -356,7 +230,7 @@ def test_parameters_off_the_list_are_dropped_and_the_first_of_a_name_counts() ->
 
 
 @pytest.mark.parametrize(
-    ("asked", "given"), [("1", "1000"), ("10000", "10000"), ("999999999999", "60000"), ("true", "true")]
+    ("asked", "given"), [("1", "1000"), ("10000", "10000"), ("999999999999", "60000"), ("true", "60000")]
 )
 def test_heartbeat_is_bounded(asked: str, given: str) -> None:
     match = routes.match("GET", f"/passbook/_changes?feed=continuous&heartbeat={asked}")

@@ -25,7 +25,7 @@ PROGRAM = "import sys; from passbook.cli import main; sys.exit(main())"
 
 def environment(data_dir: Path, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PASSBOOK_")}
-    return {**kept, "PASSBOOK_DATA_DIR": str(data_dir), **more}
+    return {**kept, "PASSBOOK_DATA_DIR": str(data_dir), "PASSBOOK_GATEWAY_ADMIN_PORT": "0", **more}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import json
 import time
 import zlib
@@ -14,33 +15,39 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sync_gateway.app import build, serving
+from sync_gateway.app import Parts, build, serving
 from sync_gateway.compress import Compressor, accepts_gzip
-from sync_gateway.credentials import Principal
+from sync_gateway.credentials import DatabaseCredentials, Principal
 from sync_gateway.proxy import Upstream
-from tests.gateway.conftest import Device
+from sync_gateway.serving import DRAIN_WITHIN, SHUTDOWN_WITHIN
+from tests.gateway.conftest import NOW, Device
+from tests.gateway.pipes import until
 from tests.support.couch import Couch
 
 CHUNK = b'{"a":"' + b"0123456789abcdef" * 4096 + b'"}\n'
 
 
-class Anybody:
+class Anybody(DatabaseCredentials):
     """Lets everybody in."""
 
+    def __init__(self) -> None:
+        pass
+
     async def principal(self, authorization: list[str]) -> Principal:
-        return Principal("device", "person", "database", True)
+        return Principal("device", "person", "database", True, NOW + dt.timedelta(days=1))
 
 
 @contextlib.asynccontextmanager
-async def before(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+async def before(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], parts: Parts | None = None
+) -> AsyncIterator[str]:
     """A gateway before a CouchDB that is just this handler."""
     couch = web.Application()
     couch.router.add_route("*", "/{tail:.*}", handler)
-    async with (
-        serving(couch, "127.0.0.1", 0) as upstream_port,
-        serving(build(Anybody(), Upstream(f"http://a:b@127.0.0.1:{upstream_port}")), "127.0.0.1", 0) as port,
-    ):
-        yield f"http://127.0.0.1:{port}"
+    async with serving(couch, "127.0.0.1", 0) as upstream_port:
+        application = build(Anybody(), Upstream(f"http://a:b@127.0.0.1:{upstream_port}"), parts)
+        async with serving(application, "127.0.0.1", 0) as port:
+            yield f"http://127.0.0.1:{port}"
 
 
 async def begun(request: web.Request) -> web.StreamResponse:
@@ -195,43 +202,88 @@ async def test_a_broken_answer_is_seen_to_be_broken() -> None:
                     await response.read()
 
 
-async def test_a_device_that_hangs_up_ends_its_feed_at_couchdb() -> None:
-    ended = asyncio.Event()
+async def nothing_new(request: web.Request) -> web.StreamResponse:
+    """CouchDB without changes."""
+    return web.Response(body=b'\n{"last_seq":"7-abc","pending":0}\n', content_type="application/json")
+
+
+@pytest.mark.parametrize("kind", ["longpoll", "continuous"])
+async def test_a_device_that_hangs_up_ends_its_feed(kind: str) -> None:
+    """Nothing of it is left: neither the request nor the bell. At CouchDB there was nothing to end."""
+    parts, asked = Parts.new(), 0
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        return await nothing_new(request)
+
+    async with before(handler, parts) as url, aiohttp.ClientSession() as http:
+        response = await http.get(f"{url}/passbook/_changes?feed={kind}", headers={"Accept-Encoding": ""})
+        assert (await response.content.readany()).endswith(b"\n")
+        assert (len(parts.requests), len(parts.hub), parts.requests.feeds[kind]) == (1, 1, 1)
+        response.close()
+        await until(lambda: not len(parts.requests) and not len(parts.hub))
+        assert parts.requests.feeds.total() == 0
+    assert asked == 1
+
+
+async def test_a_device_that_hangs_up_ends_a_large_answer_at_couchdb() -> None:
+    ended, parts = asyncio.Event(), Parts.new()
 
     async def handler(request: web.Request) -> web.StreamResponse:
         response = await begun(request)
-        await response.write(b"\n")
         try:
-            await asyncio.sleep(60)
+            while True:
+                await response.write(CHUNK)
         finally:
             ended.set()
-        return response
 
-    async with before(handler) as url, aiohttp.ClientSession() as http:
-        async with http.get(
-            f"{url}/passbook/_changes?feed=continuous", headers={"Accept-Encoding": ""}
-        ) as response:
-            assert await response.content.readany() == b"\n"
-        await http.close()
+    async with before(handler, parts) as url, aiohttp.ClientSession() as http:
+        response = await http.get(f"{url}/passbook/_all_docs", headers={"Accept-Encoding": ""})
+        await response.content.readexactly(1_000_000)
+        assert not ended.is_set()
+        response.close()
         await asyncio.wait_for(ended.wait(), 5)
+        await until(lambda: not len(parts.requests))
 
 
-async def test_shutdown_closes_feeds_at_once() -> None:
+async def test_shutdown_ends_long_polls_with_their_place_and_breaks_off_continuous_feeds() -> None:
+    async with aiohttp.ClientSession() as http:
+        async with before(nothing_new) as url:
+            feeds = {}
+            for kind in ("longpoll", "continuous"):
+                feeds[kind] = await http.get(
+                    f"{url}/passbook/_changes?feed={kind}", headers={"Accept-Encoding": ""}
+                )
+                await feeds[kind].content.readany()
+            started = time.monotonic()
+        assert time.monotonic() - started < 1
+        assert json.loads(b'{"results":[' + await feeds["longpoll"].content.read())["last_seq"] == "7-abc"
+        with pytest.raises(aiohttp.ClientError):
+            await feeds["continuous"].content.read()
+        feeds["continuous"].close()
+
+
+async def test_shutdown_lets_an_answer_finish_for_a_while() -> None:
+    go, parts = asyncio.Event(), Parts.new()
+
     async def handler(request: web.Request) -> web.StreamResponse:
-        response = await begun(request)
-        await response.write(b"\n")
-        await asyncio.sleep(60)
-        return response
+        if "never" in request.path:
+            await asyncio.sleep(60)
+        await go.wait()
+        return web.json_response({"_id": "loan:1"})
 
     async with aiohttp.ClientSession() as http:
-        async with before(handler) as url:
-            response = await http.get(f"{url}/passbook/_changes?feed=continuous", headers={"Accept-Encoding": ""})
-            assert await response.content.readany() == b"\n"
+        async with before(handler, parts) as url:
+            good, late = (asyncio.create_task(http.get(f"{url}/passbook/{name}")) for name in ("loan:1", "never"))
+            await until(lambda: len(parts.requests) == 2)
+            asyncio.get_running_loop().call_later(0.5, go.set)
             started = time.monotonic()
-        assert time.monotonic() - started < 3
+        assert DRAIN_WITHIN - 0.1 < time.monotonic() - started < SHUTDOWN_WITHIN
+        async with await good as response:
+            assert (await response.json())["_id"] == "loan:1"
         with pytest.raises(aiohttp.ClientError):
-            await response.content.readany()
-        response.close()
+            await late
 
 
 async def test_what_couchdb_gets_is_made_anew() -> None:
@@ -253,7 +305,7 @@ async def test_what_couchdb_gets_is_made_anew() -> None:
             "Accept": "multipart/mixed",
             "Destination": "x",
         }
-        body = b'{ "docs": [{"id": "a", "rev": "1-a", "more": 1}], "docs": [{"id": "b"}], "new_edits": false }'
+        body = b'{ "docs": [{"id": "b", "more": 1}], "new_edits": false }'
         async with http.post(f"{url}/passbook/_bulk_get?revs=true&x=y", data=body, headers=sent) as response:
             assert "Set-Cookie" not in response.headers
             assert "X-Couch-Request-ID" not in response.headers

@@ -46,6 +46,8 @@ async function changes(databases, name, request, response, query, body) {
   // A sequence of another server (a string with a dash) means: from the beginning of what is here.
   let since = query.since === 'now' ? now : Number.parseInt(query.since || '0', 10);
   if (!Number.isInteger(since) || since < 0) throw new HttpError(400, 'bad_request', 'Malformed sequence supplied in \'since\' parameter.');
+  // From beyond the end: of a database that was here before this one.
+  if (since > now) since = 0;
 
   let subscription = null;
   const page = async (most) => {
@@ -112,7 +114,7 @@ async function changes(databases, name, request, response, query, body) {
     let rows = 0;
     while (!over) {
       pending = false;
-      const most = Math.min(limit - rows, longpoll && limit === Infinity ? Infinity : BATCH);
+      const most = Math.min(limit - rows, (longpoll && limit === Infinity) || read.descending ? Infinity : BATCH);
       const got = await page(most);
       for (const row of got.results) {
         const text = JSON.stringify(rowOf(row));
@@ -120,7 +122,7 @@ async function changes(databases, name, request, response, query, body) {
         rows += 1;
         since = row.seq;
       }
-      if (rows >= limit || (longpoll && rows > 0 && got.results.length < most)) break;
+      if (rows >= limit || read.descending || (longpoll && rows > 0 && got.results.length < most)) break;
       if (got.results.length === most) continue;
       if (got.results.length) restart();
       if (expired) break;

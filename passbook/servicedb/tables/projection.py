@@ -37,14 +37,13 @@ projected_document = Table(
     Index("ix_projected_document_client_id", "client_id"),
 )
 
-#: When somebody's database was last written to; a trigger of `projected_document` keeps it. For gateways that may
-#: have missed the notice.
+#: When somebody's database was last written to: the time of the transaction that says so. A trigger of
+#: `projected_document` keeps it, for gateways that may have missed the notice.
 written = Table(
     "written",
     metadata,
     Column("person_id", Text, ForeignKey("person.id", ondelete="CASCADE"), primary_key=True),
     Column("at", DateTime(timezone=True), nullable=False),
-    Index("ix_written_at", "at"),
 )
 
 #: A client that could not be projected, with its reason; the others go on without it.

@@ -22,7 +22,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("person_id", name="pk_written"),
         sa.ForeignKeyConstraint(["person_id"], ["person.id"], name="fk_written_person_id", ondelete="CASCADE"),
     )
-    op.create_index("ix_written_at", "written", ["at"])
     op.create_table(
         "device_checkpoint",
         sa.Column("device_id", sa.Text, nullable=False),

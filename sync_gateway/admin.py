@@ -1,0 +1,94 @@
+"""Metrics and health, on a listener of their own that devices never reach."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+
+import aiohttp
+from aiohttp import web
+
+from passbook.settings import without_credentials
+from sync_gateway.answers import COMMON_HEADERS, Problem, answer, not_found
+from sync_gateway.credentials import Credentials
+from sync_gateway.metrics import Metrics
+
+READY_WITHIN = 3.0  # seconds
+_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+#: Raises `Problem` or `TimeoutError`, or gives False, when something is missing.
+Check = Callable[[], Awaitable[bool]]
+
+
+def service_database(credentials: Credentials) -> Check:
+    """Whether the service database answers."""
+
+    async def check() -> bool:
+        await credentials.standing(["nobody"])
+        return True
+
+    return check
+
+
+def couchdb(url: str) -> Check:
+    """Whether CouchDB answers and is not in maintenance (of which its `/_up` says 404)."""
+    up = without_credentials(url).rstrip("/") + "/_up"
+
+    async def check() -> bool:
+        try:
+            async with aiohttp.ClientSession() as session, session.get(up, allow_redirects=False) as response:
+                return response.status in (200, 401)  # 401: it wants a name from everybody
+        except aiohttp.ClientError:
+            return False
+
+    return check
+
+
+def build(metrics: Metrics, checks: Mapping[str, Check], *, token: str = "") -> web.Application:
+    """The application; with `token`, whoever asks for the metrics has to send it."""
+
+    async def live(_: web.Request) -> web.Response:
+        return answer({"ok": True})
+
+    async def ready(_: web.Request) -> web.Response:
+        results = await asyncio.gather(*(_passes(check) for check in checks.values()))
+        missing = [name for name, good in zip(checks, results, strict=True) if not good]
+        return answer({"ok": not missing, "missing": missing}, status=503 if missing else 200)
+
+    async def shown(request: web.Request) -> web.Response:
+        offered = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not (secrets.compare_digest(offered.encode(), token.encode()) if token else _local(request)):
+            return Problem(403, "forbidden", "Metrics are for this machine, or for who has the token.").response()
+        return web.Response(body=metrics.text(), headers={**COMMON_HEADERS, "Content-Type": _CONTENT_TYPE})
+
+    @web.middleware
+    async def plain(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException:  # aiohttp's own for what is not here
+            return not_found().response()
+
+    application = web.Application(middlewares=[plain])
+    application.router.add_get("/health/live", live)
+    application.router.add_get("/health/ready", ready)
+    application.router.add_get("/metrics", shown)
+    return application
+
+
+async def _passes(check: Check) -> bool:
+    try:
+        async with asyncio.timeout(READY_WITHIN):
+            return await check()
+    except (Problem, TimeoutError, OSError):
+        return False
+
+
+def _local(request: web.Request) -> bool:
+    try:
+        return ipaddress.ip_address(request.remote or "").is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,200 @@
+"""CouchDB's answer on its way to the device.
+
+A small answer is taken in full, which sets CouchDB's connection free at once, however slowly the device reads. A
+large one is passed on bit by bit, and only so many at a time: they hold connections that all the others need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from sync_gateway import compress, routes
+from sync_gateway.answers import COMMON_HEADERS, unavailable
+
+STALLED_FOR = 120.0  # seconds a device may take to read one chunk
+SMALL = 256 * 1024  # bytes of an answer that is taken in full
+#: Bytes that may wait in the kernel for a device that reads slowly, and in this process before the next chunk of a
+#: large answer is asked of CouchDB. The kernel alone would let megabytes pile up.
+WAITING_IN_KERNEL = 128 * 1024
+WAITING_HERE = 64 * 1024
+
+#: Which entry of the allow-list a request matched, for the log.
+ROUTE = web.RequestKey("route", str)
+
+log = structlog.get_logger()
+
+
+class Slots:
+    """How many large answers may be on their way at a time."""
+
+    def __init__(self, count: int, *, wait_within: float) -> None:
+        self._free = asyncio.Semaphore(count)
+        self._wait_within = wait_within
+
+    @contextlib.asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """A slot, for as long as this is open. Raises `Problem` (503) if none gets free."""
+        try:
+            async with asyncio.timeout(self._wait_within):
+                await self._free.acquire()
+        except TimeoutError:
+            log.warning("too_many_large_answers")
+            raise unavailable() from None
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+async def deliver(
+    request: web.Request, match: routes.Match, upstream: aiohttp.ClientResponse, slots: Slots
+) -> web.StreamResponse:
+    """Answer the device with what CouchDB answers."""
+    response, shrinks = _begun(request, match, upstream)
+    if request.method == "HEAD" or upstream.status == 304:
+        await _sent(request, response, b"")
+        return response
+    beginning: deque[bytes] = deque()
+    whole = False
+    if (upstream.content_length or 0) <= SMALL:
+        try:
+            whole = await _begin(upstream, beginning)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            _tear(request, error)  # as for a large answer, half of which would have gone out by now
+            return response
+    compressor = compress.Compressor(live=False) if shrinks else None
+    if whole:
+        body = b"".join(beginning)
+        beginning.clear()
+        if compressor:
+            body = compressor.compress(body) + compressor.finish()
+        response.content_length = len(body)
+        await _sent(request, response, body)
+        return response
+    async with slots.one():
+        await _streamed(request, upstream, response, beginning, compressor)
+        return response
+
+
+def _begun(
+    request: web.Request, match: routes.Match, upstream: aiohttp.ClientResponse
+) -> tuple[web.StreamResponse, bool]:
+    """The answer's head: CouchDB's status, and the few headers of its that a device needs; whether to compress."""
+    response = web.StreamResponse(status=upstream.status, headers=COMMON_HEADERS)
+    for name in ("Content-Type", "ETag", "Content-Encoding"):
+        if name in upstream.headers:
+            response.headers[name] = upstream.headers[name]
+    length = upstream.content_length
+    shrinks = (
+        not match.route.attachment
+        and request.method != "HEAD"
+        and upstream.status == 200
+        and "Content-Encoding" not in upstream.headers
+        and (length is None or length >= compress.SMALLEST)
+        and compress.accepts_gzip(request.headers.get("Accept-Encoding", ""))
+    )
+    if shrinks:
+        response.headers["Content-Encoding"] = "gzip"
+        response.headers["Vary"] = "Accept-Encoding"
+    elif length is not None and upstream.status != 304:
+        response.content_length = length
+    return response, shrinks
+
+
+async def _begin(upstream: aiohttp.ClientResponse, beginning: deque[bytes]) -> bool:
+    """Read what comes first; whether it is all."""
+    length = 0
+    async for chunk in upstream.content.iter_any():
+        beginning.append(chunk)
+        length += len(chunk)
+        if length > SMALL:
+            return False
+    return True
+
+
+async def _sent(request: web.Request, response: web.StreamResponse, body: bytes) -> None:
+    """Send a complete answer."""
+    with _sending(request):
+        async with asyncio.timeout(STALLED_FOR):
+            await response.prepare(request)
+            if body:
+                await response.write(body)
+            await response.write_eof()
+
+
+async def _streamed(
+    request: web.Request,
+    upstream: aiohttp.ClientResponse,
+    response: web.StreamResponse,
+    beginning: deque[bytes],
+    compressor: compress.Compressor | None,
+) -> None:
+    """Pass the body on. The next chunk is read when the device has taken the last: nothing piles up here."""
+    _narrow(request)
+    with _sending(request):
+        await response.prepare(request)
+        async for chunk in _chunks(beginning, upstream):
+            out = compressor.compress(chunk) if compressor else chunk
+            if out:
+                async with asyncio.timeout(STALLED_FOR):
+                    await response.write(out)
+        async with asyncio.timeout(STALLED_FOR):
+            if compressor:
+                await response.write(compressor.finish())
+            await response.write_eof()
+
+
+async def _chunks(beginning: deque[bytes], upstream: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    while beginning:
+        yield beginning.popleft()  # which lets go of it
+    async for chunk in upstream.content.iter_any():
+        yield chunk
+
+
+@contextlib.contextmanager
+def _sending(request: web.Request) -> Iterator[None]:
+    """Tears the connection when what is sent in here comes to no good end."""
+    try:
+        yield
+    except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+        _tear(request, error)
+    except BaseException as error:
+        _tear(request, error)
+        raise
+
+
+def _tear(request: web.Request, error: BaseException) -> None:
+    """Break off the connection.
+
+    The status is out, and only a broken connection can still say that this is not all: an orderly end would make
+    half an answer look like a whole one.
+    """
+    if request.transport is not None:
+        request.transport.abort()
+    log.info("answer_broken_off", route=request.get(ROUTE), error=type(error).__name__)
+
+
+def _narrow(request: web.Request) -> None:
+    """Let little wait for this device."""
+    if request.transport is None:
+        return
+    request.transport.set_write_buffer_limits(high=WAITING_HERE)
+    connection = request.transport.get_extra_info("socket")
+    if connection is not None:
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WAITING_IN_KERNEL)
+
+
+def narrow_socket(info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
+    """A socket towards CouchDB in which little piles up."""
+    made = socket.socket(info[0], info[1], info[2])
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WAITING_IN_KERNEL)
+    return made

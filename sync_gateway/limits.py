@@ -1,0 +1,264 @@
+"""Everybody's fair share: how much one device and one person may ask for, and how much all of them together.
+
+Counted in this process's memory, which stays small: a bucket that is full again is forgotten. What one device does
+too much is answered with 429 to that device alone; what is too much altogether, with 503, feeds first.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+
+from aiohttp import web
+
+from passbook.settings import Settings
+from sync_gateway.answers import Problem, busy, too_many
+from sync_gateway.credentials import Principal
+
+#: A person's devices together have so many times the requests and bytes per minute of one.
+DEVICES_AT_ONCE = 3
+#: Of a person's requests at once, the share that may be feeds; the rest is for what feeds make necessary.
+_FEEDS_OF_A_PERSON = 0.5
+#: Above this share of all connections there are no new feeds: who synchronises and goes needs room too.
+_CONNECTIONS_FOR_FEEDS = 0.9
+#: Of all requests at once, the share that may be by strangers whose credential is being looked up.
+_FOR_STRANGERS = 0.125
+_KNOWN = 100_000
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The settings `gateway_*` of the same names."""
+
+    device_requests: int = 20
+    device_feeds: int = 6
+    person_requests: int = 60
+    device_requests_per_minute: int = 6_000
+    device_bytes_per_minute: int = 500_000_000
+    requests: int = 2_000
+    feeds: int = 20_000
+    connections: int = 25_000
+    idle_seconds: float = 75.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> Bounds:
+        return cls(**{field.name: getattr(settings, f"gateway_{field.name}") for field in fields(cls)})
+
+
+class Buckets:
+    """A token bucket for each key: so much a minute, and a minute's worth at once."""
+
+    #: Seconds after which a bucket that nobody used is full, whatever it owed.
+    _FULL_AFTER = 120.0
+
+    def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = per_minute
+        self._clock = clock
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    def wait(self, key: str, amount: float = 0.0) -> float:
+        """Seconds until `amount` can be taken: 0 if now."""
+        missing = amount - self._level(key)
+        return max(0.0, missing * 60 / self._most)
+
+    def take(self, key: str, amount: float) -> None:
+        """Take `amount`, on credit if need be: what is only known afterwards is paid with the next request."""
+        self._levels[key] = (max(self._level(key) - amount, -self._most), self._clock())
+        self._levels.move_to_end(key)
+        while self._levels and self._clock() - next(iter(self._levels.values()))[1] > self._FULL_AFTER:
+            self._levels.popitem(last=False)
+
+    def _level(self, key: str) -> float:
+        level, at = self._levels.get(key, (self._most, 0.0))
+        return min(self._most, level + (self._clock() - at) * self._most / 60)
+
+
+@dataclass
+class _Count:
+    """What one device or person has open."""
+
+    requests: int = 0
+    feeds: int = 0
+
+
+class Limits:
+    """Admits requests. One instance for all requests of a process."""
+
+    def __init__(self, bounds: Bounds | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.bounds = bounds = bounds or Bounds()
+        self.requests = 0  # being answered now, feeds aside
+        self.feeds = 0
+        #: How many connections there are; set by whoever listens.
+        self.connections: Callable[[], int] = lambda: 0
+        #: Told of every so many bytes that were sent to a device.
+        self.sent: Callable[[int], None] = lambda _: None
+        #: Hashes of the `Authorization` headers that are being looked up, and of those that were good lately.
+        self._asking: Counter[int] = Counter()
+        self._known: OrderedDict[int, None] = OrderedDict()
+        self._strangers = 0
+        self._devices: dict[str, _Count] = {}
+        self._persons: dict[str, _Count] = {}
+        self._tickets: dict[str, set[Ticket]] = {}
+        per_minute, volume = bounds.device_requests_per_minute, bounds.device_bytes_per_minute
+        self._rates = (Buckets(per_minute, clock), Buckets(per_minute * DEVICES_AT_ONCE, clock))
+        self._volumes = (Buckets(volume, clock), Buckets(volume * DEVICES_AT_ONCE, clock))
+
+    @contextmanager
+    def entered(self, request: web.Request) -> Iterator[Ticket]:
+        """For as long as a request is being answered, whoever sent it. Raises `Problem` (503) for one too many."""
+        if self.requests >= self.bounds.requests:
+            raise busy("requests")
+        ticket = Ticket(self, request)
+        self.requests += 1
+        try:
+            yield ticket
+        finally:
+            self._leave(ticket)
+
+    @contextmanager
+    def asking(self, authorization: Sequence[str]) -> Iterator[None]:
+        """While the service database is asked whose a request is: that is the one thing that everybody needs.
+
+        Who is known by exactly this header takes no more than a device's share of it, and all strangers together no
+        more than a part. Raises `Problem` (429, 503).
+        """
+        key = hash(tuple(authorization))
+        known = key in self._known
+        if self._asking[key] >= self.bounds.device_requests:
+            raise too_many("asking")
+        if not known and self._strangers >= max(
+            self.bounds.device_requests, int(self.bounds.requests * _FOR_STRANGERS)
+        ):
+            raise busy("strangers")
+        self._asking[key] += 1
+        self._strangers += not known
+        try:
+            yield
+        except Problem as problem:
+            if problem.status == 401:
+                self._known.pop(key, None)
+            raise
+        else:
+            self._known[key] = None
+            self._known.move_to_end(key)
+            if len(self._known) > _KNOWN:
+                self._known.popitem(last=False)
+        finally:
+            self._strangers -= not known
+            self._asking[key] -= 1
+            if not self._asking[key]:
+                del self._asking[key]
+
+    def identify(self, ticket: Ticket, principal: Principal) -> None:
+        """The request is this device's. Raises `Problem` (429) if it has too many or had too much."""
+        device, person = principal.device_id, principal.person_id
+        for open_one in self._tickets.get(device, ()):
+            self._charge(open_one)
+        keys = (device, person)
+        for buckets, amount, rule in ((self._rates, 1, "requests_per_minute"), (self._volumes, 0, "bytes")):
+            seconds = max(bucket.wait(key, amount) for bucket, key in zip(buckets, keys, strict=True))
+            if seconds > 0:
+                raise too_many(rule, math.ceil(seconds))
+        for bucket, key in zip(self._rates, keys, strict=True):
+            bucket.take(key, 1)
+        bounds = self.bounds
+        if self._devices.get(device, _NOTHING).requests >= bounds.device_requests:
+            raise too_many("device_requests")
+        if self._persons.get(person, _NOTHING).requests >= bounds.person_requests:
+            raise too_many("person_requests")
+        ticket.principal = principal
+        self._tickets.setdefault(device, set()).add(ticket)
+        for count in self._counts(principal):
+            count.requests += 1
+
+    def becomes_feed(self, ticket: Ticket) -> None:
+        """The request is a feed. Raises `Problem`: 429 for too many of a device or person, 503 for too many."""
+        principal, bounds = ticket.principal, self.bounds
+        if principal is None:
+            raise RuntimeError("a feed is somebody's")
+        of_device, of_person = self._counts(principal)
+        if of_device.feeds >= bounds.device_feeds:
+            raise too_many("device_feeds")
+        if of_person.feeds >= max(bounds.person_requests * _FEEDS_OF_A_PERSON, bounds.device_feeds):
+            raise too_many("person_feeds")
+        if self.feeds >= bounds.feeds:
+            raise busy("feeds")
+        if self.connections() > bounds.connections * _CONNECTIONS_FOR_FEEDS:
+            raise busy("connections")
+        ticket.feed = True
+        self.requests -= 1
+        self.feeds += 1
+        of_device.feeds += 1
+        of_person.feeds += 1
+
+    def _counts(self, principal: Principal) -> tuple[_Count, _Count]:
+        return (
+            self._devices.setdefault(principal.device_id, _Count()),
+            self._persons.setdefault(principal.person_id, _Count()),
+        )
+
+    def _leave(self, ticket: Ticket) -> None:
+        if ticket.feed:
+            self.feeds -= 1
+        else:
+            self.requests -= 1
+        self._charge(ticket)
+        if ticket.principal is None:
+            return
+        device, person = ticket.principal.device_id, ticket.principal.person_id
+        for counts, key in ((self._devices, device), (self._persons, person)):
+            count = counts[key]
+            count.requests -= 1
+            count.feeds -= ticket.feed
+            if not count.requests:
+                del counts[key]
+        self._tickets[device].discard(ticket)
+        if not self._tickets[device]:
+            del self._tickets[device]
+
+    def _charge(self, ticket: Ticket) -> None:
+        """Put what went over the wire since the last time on the account of whose it is."""
+        sent, received = ticket.new_bytes()
+        if sent:
+            self.sent(sent)
+        if ticket.principal is not None and sent + received:
+            keys = (ticket.principal.device_id, ticket.principal.person_id)
+            for bucket, key in zip(self._volumes, keys, strict=True):
+                bucket.take(key, sent + received)
+
+
+_NOTHING = _Count()
+
+
+class Ticket:
+    """One request that was admitted."""
+
+    def __init__(self, limits: Limits, request: web.Request) -> None:
+        self._limits = limits
+        self._request = request
+        self._sent = 0
+        self._received = 0
+        self.principal: Principal | None = None
+        self.feed = False
+
+    def identify(self, principal: Principal) -> None:
+        """See `Limits.identify`."""
+        self._limits.identify(self, principal)
+
+    def becomes_feed(self) -> None:
+        """See `Limits.becomes_feed`."""
+        self._limits.becomes_feed(self)
+
+    def new_bytes(self) -> tuple[int, int]:
+        """How much was sent and received since this was asked last."""
+        sent, received = self._request.writer.output_size, self._request.content.total_bytes
+        new = sent - self._sent, received - self._received
+        self._sent, self._received = sent, received
+        return new

@@ -1,0 +1,139 @@
+"""CouchDB itself as the reader: it replicates from the gateway as from any CouchDB."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from passbook.servicedb import tables
+from tests.gateway.conftest import NOW, Device, People
+from tests.gateway.gateways import GatewayProcess, device_of, gateway_process
+from tests.support import own_couchdb
+from tests.support.couch import Couch
+
+pytestmark = pytest.mark.skipif(
+    not own_couchdb.installed(), reason="needs an installed CouchDB (PASSBOOK_TEST_COUCHDB_HOME)"
+)
+PICTURE = {"image": {"content_type": "image/png", "data": "aGVsbG8="}}
+DOCUMENTS = [{"_id": f"loan:{number:04}", "text": "repayment " * 20} for number in range(250)]
+
+
+@pytest.fixture(scope="module")
+def reader_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The CouchDB that pulls: an app's own, for instance."""
+    with own_couchdb.own(tmp_path_factory.mktemp("reader"), "[replicator]\nmin_backoff_penalty_sec = 2\n") as node:
+        yield node.url
+
+
+@pytest.fixture
+async def reader(reader_url: str) -> AsyncIterator[Couch]:
+    async with aiohttp.ClientSession() as session:
+        yield Couch(session, reader_url)
+
+
+@pytest.fixture(scope="module")
+def process(service_url: str, couch_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    with gateway_process(service_url, couch_url, tmp_path_factory.mktemp("gateway")) as one:
+        yield one
+
+
+@pytest.fixture
+async def device(process: GatewayProcess, couch: Couch, people: People) -> Device:
+    return await device_of(process, couch, people)
+
+
+async def pulls(reader: Couch, device: Device, target: str, **options: Any) -> Any:
+    """CouchDB's answer to `POST /_replicate`, whatever it is."""
+    source = {"url": device.url, "auth": {"basic": {"username": device.id, "password": device.secret}}}
+    into = {"url": str(reader.url / target)}
+    async with reader.session.post(
+        reader.url / "_replicate", json={"source": source, "target": into, **options}
+    ) as answer:
+        return await answer.json()
+
+
+async def documents(reader: Couch, name: str) -> set[str]:
+    return {row["id"] for row in (await reader.ask("GET", f"{name}/_all_docs"))["rows"]}
+
+
+async def eventually(reader: Couch, name: str, document: str) -> None:
+    end = time.monotonic() + 15
+    while document not in await documents(reader, name):
+        assert time.monotonic() < end, f"no {document}"
+        await asyncio.sleep(0.1)
+
+
+async def test_it_pulls_once_and_goes_on_from_there(reader: Couch, couch: Couch, device: Device) -> None:
+    await couch.write(device.database, *DOCUMENTS)
+    (written,) = await couch.write(device.database, {"_id": "client:1:image", "_attachments": PICTURE})
+    target = await reader.create()
+    done = await pulls(reader, device, target)
+    assert done["ok"] is True, done
+    assert done["history"][0]["docs_written"] == 251
+    assert done["history"][0]["doc_write_failures"] == 0
+    image = await reader.ask("GET", f"{target}/client:1:image?attachments=true")
+    assert (image["_rev"], image["_attachments"]["image"]["data"]) == (written["rev"], "aGVsbG8=")
+    # The checkpoint is kept on both sides: the second time there is one document to read.
+    await couch.write(device.database, {"_id": "loan:new"})
+    again = await pulls(reader, device, target)
+    assert again["history"][0]["docs_read"] == 1
+    assert len(again["history"]) == 2
+
+
+async def test_it_pulls_for_ever_until_it_is_revoked(
+    reader: Couch, couch: Couch, device: Device, people: People, process: GatewayProcess
+) -> None:
+    await couch.write(device.database, {"_id": "loan:1"})
+    target = await reader.create()
+    assert (await pulls(reader, device, target, continuous=True))["ok"] is True
+    await eventually(reader, target, "loan:1")
+    await couch.write(device.database, {"_id": "loan:2"})
+    await eventually(reader, target, "loan:2")
+    people.change(tables.device, device.id, revoked_at=NOW)
+    await couch.write(device.database, {"_id": "loan:3"})
+    reason = await _crash(reader, target)
+    assert "unauthorized" in reason
+    assert await documents(reader, target) == {"loan:1", "loan:2"}
+    assert 401 in process.statuses(device) or any(
+        entry["status"] == 401 for entry in process.said("request") if entry.get("device") is None
+    )
+
+
+async def _crash(reader: Couch, target: str) -> str:
+    """Why the replication into this database crashed last."""
+    end = time.monotonic() + 30
+    while True:
+        jobs = (await reader.ask("GET", "_scheduler/jobs"))["jobs"]
+        history = [event for job in jobs if target in job["target"] for event in job["history"]]
+        crashed = [str(event.get("reason")) for event in history if event["type"] == "crashed"]
+        unauthorized = [reason for reason in crashed if "unauthorized" in reason]
+        if unauthorized:
+            return unauthorized[0]
+        assert time.monotonic() < end, history
+        await asyncio.sleep(0.2)
+
+
+async def test_one_that_is_revoked_is_told_so(reader: Couch, couch: Couch, device: Device, people: People) -> None:
+    await couch.write(device.database, {"_id": "loan:1"})
+    people.change(tables.device, device.id, revoked_at=NOW)
+    target = await reader.create()
+    refused = await pulls(reader, device, target)
+    assert "unauthorized" in str(refused)
+    assert await documents(reader, target) == set()
+
+
+async def test_it_cannot_push(reader: Couch, couch: Couch, device: Device) -> None:
+    source = await reader.create()
+    await reader.write(source, {"_id": "loan:mine"})
+    into = {"url": device.url, "auth": {"basic": {"username": device.id, "password": device.secret}}}
+    body = {"source": {"url": str(reader.url / source)}, "target": into}
+    async with reader.session.post(reader.url / "_replicate", json=body) as answer:
+        said = await answer.json()
+    assert said["history"][0]["doc_write_failures"] == 1
+    assert said["history"][0]["docs_written"] == 0
+    assert (await couch.ask("GET", device.database))["doc_count"] == 0

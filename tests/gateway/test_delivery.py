@@ -1,0 +1,201 @@
+"""Devices that read slowly: a small answer holds no connection to CouchDB, and none holds much memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import resource
+import time
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+import structlog
+from aiohttp import web
+
+from sync_gateway import delivery, proxy
+from sync_gateway.app import build, serving
+from sync_gateway.credentials import Principal
+from sync_gateway.proxy import Upstream
+
+SMALL = json.dumps({"text": "0123456789abcdef" * 12_000}).encode()  # 192 KB
+CHUNK = b"0123456789abcdef" * 4096
+
+
+class Anybody:
+    """Lets everybody in."""
+
+    async def principal(self, *_: Any, **__: Any) -> Principal:
+        expires = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+        return Principal("device", "person", "database", True, expires)
+
+    async def seen(self, *_: Any, **__: Any) -> None:
+        pass
+
+    async def standing(self, devices: Sequence[str]) -> dict[str, Any]:
+        return {}
+
+
+@contextlib.asynccontextmanager
+async def before(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], *, connections: int
+) -> AsyncIterator[str]:
+    """A gateway with so many connections, before a CouchDB that is just this handler."""
+    couch = web.Application()
+    couch.router.add_route("*", "/{tail:.*}", handler)
+    async with serving(couch, "127.0.0.1", 0) as upstream:
+        application = build(Anybody(), Upstream(f"http://a:b@127.0.0.1:{upstream}", connections=connections))
+        async with serving(application, "127.0.0.1", 0) as port:
+            yield f"http://127.0.0.1:{port}"
+
+
+class Sleeper:
+    """A device that asks and does not read."""
+
+    def __init__(self, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> None:
+        self.writer, self.reader = writer, reader
+
+    @classmethod
+    async def asking(cls, url: str, path: str) -> Sleeper:
+        parts = urlsplit(url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1024)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        await reader.read(1)
+        return cls(writer, reader)
+
+    async def leave(self) -> None:
+        self.writer.transport.abort()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+
+async def small(_: web.Request) -> web.StreamResponse:
+    return web.Response(body=SMALL, content_type="application/json")
+
+
+async def endless(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    while True:
+        await response.write(CHUNK)
+
+
+async def by_path(request: web.Request) -> web.StreamResponse:
+    return await (endless if request.path.endswith("_all_docs") else small)(request)
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_a_small_answer_is_whole_and_has_its_length(encoding: str) -> None:
+    async with (
+        before(small, connections=1) as url,
+        aiohttp.ClientSession(auto_decompress=False) as http,
+        http.get(f"{url}/passbook/loan:1", headers={"Accept-Encoding": encoding}) as response,
+    ):
+        body = await response.read()
+        assert response.headers["Content-Length"] == str(len(body))
+        if encoding == "gzip":
+            assert response.headers["Content-Encoding"] == "gzip"
+            body = zlib.decompress(body, 16 + zlib.MAX_WBITS)
+        assert body == SMALL
+
+
+async def test_small_answers_hold_no_connection_however_slowly_they_are_read() -> None:
+    async with before(small, connections=1) as url, aiohttp.ClientSession() as http:
+        sleepers = [await Sleeper.asking(url, "/passbook/loan:1") for _ in range(20)]
+        started = time.monotonic()
+        async with http.get(f"{url}/passbook/loan:2") as response:
+            assert await response.read() == SMALL
+        assert time.monotonic() - started < 2
+        for sleeper in sleepers:
+            await sleeper.leave()
+
+
+async def test_large_answers_leave_connections_for_the_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy, "WAIT_WITHIN", 0.5)
+    async with before(by_path, connections=4) as url, aiohttp.ClientSession() as http:
+        sleepers = [await Sleeper.asking(url, "/passbook/_all_docs") for _ in range(3)]
+        for _ in range(5):
+            async with http.get(f"{url}/passbook/loan:1") as response:
+                assert await response.read() == SMALL
+        # A fourth large one waits for its turn, but not for ever.
+        started = time.monotonic()
+        async with http.get(f"{url}/passbook/_all_docs") as response:
+            assert (response.status, (await response.json())["code"]) == (503, "unavailable")
+            assert int(response.headers["Retry-After"]) > 0
+        assert 0.4 < time.monotonic() - started < 5
+        await sleepers.pop().leave()
+        again = await Sleeper.asking(url, "/passbook/_all_docs")
+        assert (await again.reader.read(11)) == b"TTP/1.1 200"
+        for sleeper in [*sleepers, again]:
+            await sleeper.leave()
+
+
+async def test_waiting_for_a_connection_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy, "WAIT_WITHIN", 0.5)
+    release = asyncio.Event()
+
+    async def stuck(_: web.Request) -> web.StreamResponse:
+        await release.wait()
+        return web.json_response({})
+
+    async with before(stuck, connections=2) as url, aiohttp.ClientSession() as http:
+        waiting = [asyncio.create_task(_status(http, f"{url}/passbook/loan:{n}")) for n in range(2)]
+        await asyncio.sleep(0.2)
+        assert await asyncio.wait_for(_status(http, f"{url}/passbook/loan:3"), 5) == 503
+        release.set()
+        assert await asyncio.gather(*waiting) == [200, 200]
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while True:
+        if condition():
+            return
+        await asyncio.sleep(0.05)
+
+
+async def _status(http: aiohttp.ClientSession, url: str) -> int:
+    async with http.get(url) as response:
+        return response.status
+
+
+async def test_slow_readers_of_large_answers_cost_little_memory() -> None:
+    async with before(endless, connections=40) as url:
+        await (await Sleeper.asking(url, "/passbook/_all_docs")).leave()
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        sleepers = [await Sleeper.asking(url, "/passbook/_all_docs") for _ in range(30)]
+        await asyncio.sleep(1.5)  # that they may fill whatever can be filled
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held
+        # Both the gateway and what stands for CouchDB are in this process.
+        assert grown < 30 * 1500, f"{grown} KB"
+        for sleeper in sleepers:
+            await sleeper.leave()
+
+
+@pytest.mark.parametrize("path", ["/passbook/loan:1", "/passbook/_all_docs"])
+async def test_who_does_not_read_at_all_is_let_go(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "STALLED_FOR", 0.5)
+    monkeypatch.setattr(delivery, "SMALL", 20_000_000)
+    sent = b"x" * 15_000_000
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("_all_docs"):
+            return await endless(request)
+        return web.Response(body=sent, content_type="application/json")
+
+    with structlog.testing.capture_logs() as logged:
+        async with before(handler, connections=1) as url:
+            sleeper = await Sleeper.asking(url, path)
+            async with asyncio.timeout(10):
+                await _until(lambda: any(entry["event"] == "answer_broken_off" for entry in logged))
+                received = 1
+                with contextlib.suppress(ConnectionError):
+                    while chunk := await sleeper.reader.read(1_000_000):
+                        received += len(chunk)
+            await sleeper.leave()
+    # It got no orderly end, and can tell that this is not all.
+    assert received < len(sent)
