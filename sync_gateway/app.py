@@ -34,8 +34,7 @@ DEVICE = web.RequestKey("device", str)
 FEED = web.RequestKey("feed", str)
 #: What a request is counted as whose device hung up, or was cut off, before it was answered.
 HUNG_UP = 499
-TOO_MANY = 429
-TOO_MANY_WAIT = 1.0  # seconds
+COME_LATER = (429, 503)
 
 log = structlog.get_logger()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -62,9 +61,8 @@ class Gateway:
             self._parts.metrics.refused(problem.rule)
             response = problem.response()
             status = problem.status
-            if status == TOO_MANY:
-                # Who asks again at once, a thousand times over, gets at least no faster than this.
-                await asyncio.sleep(TOO_MANY_WAIT)
+            if status in COME_LATER:
+                await asyncio.sleep(self._parts.limits.pause(request.headers.getall("Authorization", [])))
         except Exception:
             log.exception("request_failed", route=request.get(ROUTE))
             response = unavailable().response()

@@ -66,7 +66,7 @@ async def deliver(
     whole = False
     if (upstream.content_length or 0) <= SMALL:
         try:
-            whole = await _begin(upstream, beginning)
+            whole = await begin(upstream, beginning)
         except (aiohttp.ClientError, TimeoutError) as error:
             _tear(request, error)  # as for a large answer, half of which would have gone out by now
             return response
@@ -109,7 +109,7 @@ def _begun(
     return response, shrinks
 
 
-async def _begin(upstream: aiohttp.ClientResponse, beginning: deque[bytes]) -> bool:
+async def begin(upstream: aiohttp.ClientResponse, beginning: deque[bytes]) -> bool:
     """Read what comes first; whether it is all."""
     length = 0
     async for chunk in upstream.content.iter_any():
@@ -141,7 +141,7 @@ async def _streamed(
     _narrow(request)
     with _sending(request):
         await response.prepare(request)
-        async for chunk in _chunks(beginning, upstream):
+        async for chunk in chunks(beginning, upstream):
             out = compressor.compress(chunk) if compressor else chunk
             if out:
                 async with asyncio.timeout(STALLED_FOR):
@@ -152,7 +152,8 @@ async def _streamed(
             await response.write_eof()
 
 
-async def _chunks(beginning: deque[bytes], upstream: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def chunks(beginning: deque[bytes], upstream: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """What `begin` has read, and what comes after."""
     while beginning:
         yield beginning.popleft()  # which lets go of it
     async for chunk in upstream.content.iter_any():

@@ -9,9 +9,11 @@ if CouchDB did it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,8 +22,8 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from sync_gateway import compress
-from sync_gateway.answers import COMMON_HEADERS, Problem
+from sync_gateway import compress, delivery
+from sync_gateway.answers import COMMON_HEADERS, Problem, unavailable
 from sync_gateway.credentials import Principal
 from sync_gateway.delivery import ROUTE, STALLED_FOR
 from sync_gateway.hub import Bell, Hub
@@ -71,14 +73,18 @@ class Feeds:
                 feed = _Feed(self._upstream, self._hub, bell, request.method, match, principal, body)
                 await feed.run(device, alive)
         except BaseException as error:
-            if not device.response.prepared:
-                raise
-            # Half an answer is out: only a broken connection says that this is not all.
-            if request.transport is not None:
-                request.transport.abort()
-            if not isinstance(error, Problem | _Cutoff | aiohttp.ClientError | TimeoutError | ConnectionError):
-                raise
-            log.info("feed_broken_off", route=request.get(ROUTE), error=type(error).__name__)
+            ours = isinstance(error, Problem | _Cutoff | aiohttp.ClientError | TimeoutError | ConnectionError)
+            if ours:
+                log.info("feed_broken_off", route=request.get(ROUTE), error=type(error).__name__)
+            if device.response.prepared:
+                # Half an answer is out: only a broken connection says that this is not all.
+                if request.transport is not None:
+                    request.transport.abort()
+                if ours:
+                    return device.response
+            elif ours and not isinstance(error, Problem):
+                raise unavailable() from error
+            raise
         return device.response
 
 
@@ -105,14 +111,16 @@ class _Device:
             self._begun = True
             await self._write(b"\n" if self._continuous else b'{"results":[\n')
 
-    async def row(self, line: bytes) -> None:
+    async def give(self, rows: list[bytes]) -> None:
         if self._continuous:
-            self._begun = True
-            await self._write(line + b"\n")
+            data = b"\n".join(rows) + b"\n"
         else:
-            await self.begin()
-            await self._write((b",\n" if self.rows else b"") + line)
-        self.rows += 1
+            data = (b",\n" if self.rows else b"") + b",\n".join(rows)
+            if not self._begun:
+                data = b'{"results":[\n' + data
+        self._begun = True
+        self.rows += len(rows)
+        await self._write(data)
 
     async def beat(self) -> None:
         await self._write(b"\n")
@@ -178,35 +186,44 @@ class _Feed:
 
     async def _pass_on(self, device: _Device) -> None:
         """Everything there is now."""
-        async for line in self._lines():
-            if line.startswith(b'{"last_seq"'):
-                last = _LAST.decode(line)
-                self._since, self._pending = str(last.last_seq), last.pending
-                return
-            await device.row(line)
-            if self._left is not None:
-                self._left -= 1
+        async with contextlib.aclosing(self._lines()) as answer:
+            async for lines in answer:
+                last = _LAST.decode(lines.pop()) if lines[-1].startswith(b'{"last_seq"') else None
+                if lines:
+                    await device.give(lines)
+                    if self._left is not None:
+                        self._left -= len(lines)
+                if last is not None:
+                    self._since, self._pending = str(last.last_seq), last.pending
+                    return
         # Before its last line: the device asks again from where it was.
         raise _Cutoff
 
-    async def _lines(self) -> AsyncIterator[bytes]:
+    async def _lines(self) -> AsyncGenerator[list[bytes], None]:
+        """What CouchDB answers, as many whole lines at a time as there are."""
         query = {**self._match.query, "feed": "continuous", "timeout": "1", "since": self._since}
         if self._left is not None:
             query["limit"] = str(self._left)
         match = replace(self._match, query=query)
-        async with self._upstream.asked(self._method, match, self._principal, self._body) as answer:
+        async with contextlib.AsyncExitStack() as held:
+            asked = self._upstream.asked(self._method, match, self._principal, self._body)
+            answer = await held.enter_async_context(asked)
+            beginning: deque[bytes] = deque()
+            if await delivery.begin(answer, beginning):
+                await held.aclose()  # CouchDB's connection is free, however slowly the device reads
+            else:
+                await held.enter_async_context(self._upstream.slots.one())
             kept = bytearray()
-            async for chunk in answer.content.iter_any():
+            async for chunk in delivery.chunks(beginning, answer):
                 kept += chunk
                 if len(kept) > _LONGEST_LINE:
                     raise _Cutoff
-                if b"\n" not in chunk:
-                    continue
-                lines = kept.split(b"\n")
-                kept = lines.pop()
-                for line in lines:
-                    if line.strip():
-                        yield bytes(line)
+                if b"\n" in chunk:
+                    whole, _, rest = kept.rpartition(b"\n")
+                    kept = bytearray(rest)
+                    lines = [bytes(line) for line in whole.split(b"\n") if line.strip()]
+                    if lines:
+                        yield lines
 
     async def _wait(self, device: _Device, alive: Alive, seen: int, idle_since: float) -> bool:
         """Wait until there may be something new; False when the feed is to end instead."""

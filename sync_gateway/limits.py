@@ -28,6 +28,9 @@ _CONNECTIONS_FOR_FEEDS = 0.9
 #: Of all requests at once, the share that may be by strangers whose credential is being looked up.
 _FOR_STRANGERS = 0.125
 _KNOWN = 100_000
+#: Refusals a minute that one gets at once; each further one takes a while.
+_REFUSALS_PER_MINUTE = 30
+_PAUSE = 1.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Buckets:
         """Take `amount`, on credit if need be: what is only known afterwards is paid with the next request."""
         self._levels[key] = (max(self._level(key) - amount, -self._most), self._clock())
         self._levels.move_to_end(key)
+        if len(self._levels) > _KNOWN:
+            self._levels.popitem(last=False)
         while self._levels and self._clock() - next(iter(self._levels.values()))[1] > self._FULL_AFTER:
             self._levels.popitem(last=False)
 
@@ -108,6 +113,7 @@ class Limits:
         self._tickets: dict[str, set[Ticket]] = {}
         per_minute, volume = bounds.device_requests_per_minute, bounds.device_bytes_per_minute
         self._rates = (Buckets(per_minute, clock), Buckets(per_minute * DEVICES_AT_ONCE, clock))
+        self._refusals = Buckets(_REFUSALS_PER_MINUTE, clock)
         self._volumes = (Buckets(volume, clock), Buckets(volume * DEVICES_AT_ONCE, clock))
 
     @contextmanager
@@ -155,6 +161,16 @@ class Limits:
             self._asking[key] -= 1
             if not self._asking[key]:
                 del self._asking[key]
+
+    def pause(self, authorization: Sequence[str]) -> float:
+        """Seconds to wait before telling somebody to come later: none at first, but one who comes at once again.
+
+        That may be a PouchDB: of two thousand that back off one begins with a pause of 1 ms and never gets beyond.
+        """
+        key = str(hash(tuple(authorization)))
+        seconds = _PAUSE if self._refusals.wait(key, 1) else 0.0
+        self._refusals.take(key, 1)
+        return seconds
 
     def identify(self, ticket: Ticket, principal: Principal) -> None:
         """The request is this device's. Raises `Problem` (429) if it has too many or had too much."""

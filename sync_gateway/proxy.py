@@ -62,7 +62,7 @@ class Upstream:
         self.answers: Counter[str] = Counter()
         self._session: aiohttp.ClientSession | None = None
         self._keeping: asyncio.Task[None] | None = None
-        self._slots = Slots(max(1, int(connections * _FOR_LARGE)), wait_within=WAIT_WITHIN)
+        self.slots = Slots(max(1, int(connections * _FOR_LARGE)), wait_within=WAIT_WITHIN)
 
     async def open(self) -> None:
         self._session = aiohttp.ClientSession(
@@ -100,17 +100,29 @@ class Upstream:
     ) -> web.StreamResponse:
         """Ask CouchDB what the device asked, and pass the answer on."""
         async with self.asked(
-            request.method, match, principal, body, if_none_match=request.headers.get("If-None-Match")
+            request.method,
+            match,
+            principal,
+            body,
+            if_none_match=request.headers.get("If-None-Match"),
+            multipart=_wants_multipart(request, match),
         ) as upstream:
-            return await deliver(request, match, upstream, self._slots)
+            return await deliver(request, match, upstream, self.slots)
 
     @asynccontextmanager
     async def asked(
-        self, method: str, match: routes.Match, principal: Principal, body: Any, *, if_none_match: str | None = None
+        self,
+        method: str,
+        match: routes.Match,
+        principal: Principal,
+        body: Any,
+        *,
+        if_none_match: str | None = None,
+        multipart: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """CouchDB's answer to a request made anew from its matched parts. Raises `Problem` for an error of it."""
         headers = {
-            "Accept": "*/*" if match.route.attachment else "application/json",
+            "Accept": "*/*" if match.route.attachment else "multipart/mixed" if multipart else "application/json",
             "Accept-Encoding": "identity",
         }
         if if_none_match is not None:
@@ -177,6 +189,11 @@ class Upstream:
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise _unreachable(error) from None
         raise unavailable()
+
+
+def _wants_multipart(request: web.Request, match: routes.Match) -> bool:
+    """Whether a document's revisions are to come with their attachments as they are: so CouchDB reads them."""
+    return "open_revs" in match.query and request.headers.get("Accept", "").startswith("multipart/mixed")
 
 
 def _unreachable(error: BaseException) -> Problem:

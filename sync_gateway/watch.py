@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -25,6 +25,8 @@ TICK = 0.25
 POLL = 5.0
 #: The same while no notices come, or the last look failed.
 POLL_DEAF = 1.0
+#: Seconds after which work that failed begins anew.
+AGAIN_AFTER = 0.25
 
 
 class Watch:
@@ -49,7 +51,10 @@ class Watch:
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Watch until this ends."""
-        tasks = [asyncio.create_task(work()) for work in (self._listen, self._look_after, self._tick)]
+        tasks = [
+            asyncio.create_task(self._again_and_again(work))
+            for work in (self._listen, self._look_after, self._tick)
+        ]
         try:
             yield
         finally:
@@ -136,3 +141,13 @@ class Watch:
         count = self._requests.cut(devices, reason)
         if count:
             log.info("cut", reason=reason, requests=count)
+
+    async def _again_and_again(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Whatever goes wrong: without this work whoever has lost access would read on."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("watch_failed")
+                self._everybody = True
+            await asyncio.sleep(AGAIN_AFTER)

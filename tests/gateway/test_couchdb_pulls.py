@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from passbook.couch_configuration import EMBEDDED_VENDOR
 from passbook.servicedb import tables
 from tests.gateway.conftest import NOW, Device, People
 from tests.gateway.gateways import GatewayProcess, device_of, gateway_process
@@ -19,14 +21,15 @@ from tests.support.couch import Couch
 pytestmark = pytest.mark.skipif(
     not own_couchdb.installed(), reason="needs an installed CouchDB (PASSBOOK_TEST_COUCHDB_HOME)"
 )
-PICTURE = {"image": {"content_type": "image/png", "data": "aGVsbG8="}}
 DOCUMENTS = [{"_id": f"loan:{number:04}", "text": "repayment " * 20} for number in range(250)]
 
 
 @pytest.fixture(scope="module")
 def reader_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The CouchDB that pulls: an app's own, for instance."""
-    with own_couchdb.own(tmp_path_factory.mktemp("reader"), "[replicator]\nmin_backoff_penalty_sec = 2\n") as node:
+    with own_couchdb.own(
+        tmp_path_factory.mktemp("reader"), "[replicator]\nstartup_jitter = 0\ninterval = 500\n"
+    ) as node:
         yield node.url
 
 
@@ -70,19 +73,32 @@ async def eventually(reader: Couch, name: str, document: str) -> None:
 
 async def test_it_pulls_once_and_goes_on_from_there(reader: Couch, couch: Couch, device: Device) -> None:
     await couch.write(device.database, *DOCUMENTS)
-    (written,) = await couch.write(device.database, {"_id": "client:1:image", "_attachments": PICTURE})
     target = await reader.create()
     done = await pulls(reader, device, target)
     assert done["ok"] is True, done
-    assert done["history"][0]["docs_written"] == 251
-    assert done["history"][0]["doc_write_failures"] == 0
-    image = await reader.ask("GET", f"{target}/client:1:image?attachments=true")
-    assert (image["_rev"], image["_attachments"]["image"]["data"]) == (written["rev"], "aGVsbG8=")
+    assert (done["history"][0]["docs_written"], done["history"][0]["doc_write_failures"]) == (250, 0)
     # The checkpoint is kept on both sides: the second time there is one document to read.
     await couch.write(device.database, {"_id": "loan:new"})
     again = await pulls(reader, device, target)
     assert again["history"][0]["docs_read"] == 1
     assert len(again["history"]) == 2
+
+
+async def test_it_pulls_attachments(reader: Couch, couch: Couch, device: Device) -> None:
+    if (await couch.ask("GET", ""))["vendor"]["name"] == EMBEDDED_VENDOR:
+        pytest.skip("the embedded server does not speak multipart, in which CouchDB reads attachments")
+    picture = base64.b64encode(bytes(range(256)) * 300).decode()
+    written = await couch.write(
+        device.database,
+        *(
+            {"_id": f"client:{n}:image", "_attachments": {"image": {"content_type": "image/png", "data": picture}}}
+            for n in range(8)
+        ),
+    )
+    target = await reader.create()
+    assert (await pulls(reader, device, target))["history"][0]["docs_written"] == 8
+    image = await reader.ask("GET", f"{target}/client:3:image?attachments=true")
+    assert (image["_rev"], image["_attachments"]["image"]["data"]) == (written[3]["rev"], picture)
 
 
 async def test_it_pulls_for_ever_until_it_is_revoked(
@@ -96,25 +112,21 @@ async def test_it_pulls_for_ever_until_it_is_revoked(
     await eventually(reader, target, "loan:2")
     people.change(tables.device, device.id, revoked_at=NOW)
     await couch.write(device.database, {"_id": "loan:3"})
-    reason = await _crash(reader, target)
-    assert "unauthorized" in reason
+    reason = await _ended(reader, target)
+    assert reason is None or "unauthorized" in reason, reason
     assert await documents(reader, target) == {"loan:1", "loan:2"}
-    assert 401 in process.statuses(device) or any(
-        entry["status"] == 401 for entry in process.said("request") if entry.get("device") is None
-    )
+    assert [entry["status"] for entry in process.said("request")][-1] == 401
 
 
-async def _crash(reader: Couch, target: str) -> str:
-    """Why the replication into this database crashed last."""
-    end = time.monotonic() + 30
+async def _ended(reader: Couch, target: str) -> str | None:
+    """Why the replication into this database crashed, or None if CouchDB gave it up altogether."""
+    end = time.monotonic() + 60
     while True:
-        jobs = (await reader.ask("GET", "_scheduler/jobs"))["jobs"]
-        history = [event for job in jobs if target in job["target"] for event in job["history"]]
-        crashed = [str(event.get("reason")) for event in history if event["type"] == "crashed"]
-        unauthorized = [reason for reason in crashed if "unauthorized" in reason]
-        if unauthorized:
-            return unauthorized[0]
-        assert time.monotonic() < end, history
+        jobs = [job for job in (await reader.ask("GET", "_scheduler/jobs"))["jobs"] if target in job["target"]]
+        crashed = [event for job in jobs for event in job["history"] if event["type"] == "crashed"]
+        if crashed or not jobs:
+            return str(crashed[0]["reason"]) if crashed else None
+        assert time.monotonic() < end, jobs
         await asyncio.sleep(0.2)
 
 
@@ -123,7 +135,8 @@ async def test_one_that_is_revoked_is_told_so(reader: Couch, couch: Couch, devic
     people.change(tables.device, device.id, revoked_at=NOW)
     target = await reader.create()
     refused = await pulls(reader, device, target)
-    assert "unauthorized" in str(refused)
+    # It asks for a session first, which there is none of here, and tells of the 401 to that.
+    assert refused["error"] == "replication_auth_error", refused
     assert await documents(reader, target) == set()
 
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ import sqlalchemy as sa
 
 from passbook.servicedb import tables
 from sync_gateway import feeds, watch
-from tests.gateway.conftest import Device, People, settled
+from sync_gateway.notices import Gap, Written, notices
+from tests.gateway.conftest import NOW, Device, People, settled
 from tests.gateway.pipes import DEAFEN, Door, Pipe, Raw, Running, feed, running, until
 from tests.support.couch import Couch
 
@@ -168,6 +170,99 @@ async def test_a_ring_for_nothing(device: Device, couch: Couch, people: People, 
         await until(lambda: door.count(device.database) == 4)
         await couch.write(device.database, {"_id": "loan:1"})
         await until(lambda: raw.ids == poll.ids == ["loan:1"])
+
+
+async def test_notices_that_nobody_understands(
+    never_looks: None, device: Device, couch: Couch, people: People, gateway_behind: Running
+) -> None:
+    async with feed(device) as raw:
+        for channel in ("passbook_written", "passbook_access"):
+            for payload in ("", "nonsense", "nonsense with more"):
+                with people._engine.begin() as connection:
+                    connection.execute(sa.select(sa.func.pg_notify(channel, payload)))
+        await couch.write(device.database, {"_id": "loan:1"})
+        await until(lambda: raw.ids == ["loan:1"])
+
+
+def noted(person: str, document: str) -> dict[str, Any]:
+    """What the worker notes of a document that it wrote."""
+    return {
+        "person_id": person,
+        "document_id": document,
+        "digest": b"-",
+        "revision": "1-a",
+        "ancestors": [],
+        "as_of": NOW,
+    }
+
+
+async def test_one_transaction_for_many_people(people: People, service_url: str) -> None:
+    """However many they are, each is told of, with the time that the table has."""
+    everybody = [people.add(f"many-{number}-{time.monotonic_ns()}").person for number in range(150)]
+    heard: dict[str, list[datetime]] = {}
+    listening = notices(service_url)
+    assert await anext(listening) == Gap()
+    with people._engine.begin() as connection:
+        connection.execute(tables.projected_document.insert(), [noted(one, "loan:1") for one in everybody])
+        connection.execute(tables.projected_document.insert(), [noted(one, "loan:2") for one in everybody])
+        times = dict(connection.execute(sa.select(tables.written.c.person_id, tables.written.c.at)).tuples().all())
+    while set(heard) != set(everybody):
+        notice = await asyncio.wait_for(anext(listening), 5)
+        assert isinstance(notice, Written)
+        for one in notice.people:
+            heard.setdefault(one, []).append(notice.at)
+    await listening.aclose()
+    assert all(set(heard[one]) == {times[one]} for one in everybody)
+
+
+async def test_a_transaction_that_began_early_and_committed_late(
+    never_looks: None, device: Device, couch: Couch, people: People, gateway_behind: Running
+) -> None:
+    """Its time is before that of the last that was told of, and its own notice is lost."""
+    async with feed(device) as raw:
+        with people._engine.connect() as early:
+            early.execute(sa.select(1))
+            await couch.write(device.database, {"_id": "loan:1"})
+            await until(lambda: raw.ids == ["loan:1"])
+            await couch.ask("POST", f"{device.database}/_bulk_docs", {"docs": [{"_id": "loan:2"}]})
+            early.execute(tables.projected_document.insert(), [noted(device.person, "loan:2")])
+            with people._engine.begin() as connection:
+                connection.execute(DEAFEN)
+            await until(lambda: not gateway_behind.watch.listening.is_set())
+            early.commit()
+        await until(lambda: raw.ids == ["loan:1", "loan:2"])
+
+
+@pytest.mark.parametrize(("rows", "holds"), [(10, False), (40, True)])
+async def test_a_device_that_reads_slowly_holds_a_connection_only_for_what_is_large(
+    device: Device,
+    couch: Couch,
+    gateway_behind: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+    holds: bool,
+) -> None:
+    await couch.write(device.database, *({"_id": f"loan:{number}", "text": "x" * 10_000} for number in range(rows)))
+    slow, taken = asyncio.Event(), 0
+    write = feeds._Device._write
+
+    async def slowly(self: feeds._Device, data: bytes) -> None:
+        nonlocal taken
+        taken += len(data)
+        await slow.wait()
+        await write(self, data)
+
+    monkeypatch.setattr(feeds._Device, "_write", slowly)
+    slots = gateway_behind.upstream.slots._free
+    free = slots._value
+    raw = await Raw.asks(device, "_changes?feed=continuous&include_docs=true&heartbeat=60000")
+    await until(lambda: taken)
+    assert gateway_behind.left.get("to CouchDB", 0) == holds
+    assert free - slots._value == holds
+    slow.set()
+    await until(lambda: len(raw.ids) == rows)
+    await until(lambda: slots._value == free and "to CouchDB" not in gateway_behind.left)
+    await raw.close()
 
 
 @pytest.mark.parametrize("kind", ["continuous", "longpoll"])

@@ -137,14 +137,16 @@ async def test_whoever_hangs_up_tears_no_connection_of_the_service_database(
             mine = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
             return set(connection.execute(sa.text(mine)).scalars())
 
-    await asyncio.gather(*(served(device) for _ in range(10)))
+    await asyncio.gather(*(served(device) for _ in range(5)))
     before = backends()
-    for _ in range(100):
-        raw = await Raw.connect(device.url)
-        raw.send(device, "")
-        await asyncio.sleep(0)
-        reset(raw)
-    await gone(gateway)
+    for wave in range(40):
+        raws = [await Raw.connect(device.url) for _ in range(5)]  # more, and the pool would not keep them all
+        for raw in raws:
+            raw.send(device, "")
+        await asyncio.sleep(wave * 0.0002)
+        for raw in raws:
+            reset(raw)
+        await gone(gateway)
     assert before <= backends()
 
 

@@ -89,14 +89,14 @@ class Answer:
     """CouchDB's, as aiohttp hands it over: in pieces that know nothing of lines."""
 
     def __init__(self, body: bytes, pieces: int) -> None:
-        self._body, self._pieces = body, pieces
+        size = max(1, len(body) // pieces)
+        self._pieces = [body[start : start + size] for start in range(0, len(body), size)]
         self.content = self
 
     async def iter_any(self) -> AsyncIterator[bytes]:
-        size = max(1, len(self._body) // self._pieces)
-        for start in range(0, len(self._body), size):
+        while self._pieces:
             await asyncio.sleep(0)
-            yield self._body[start : start + size]
+            yield self._pieces.pop(0)
 
 
 class PlayedCouch(Upstream):

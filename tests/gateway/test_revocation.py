@@ -8,7 +8,7 @@ import datetime as dt
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from passbook.credentials import principal
 from passbook.servicedb import tables
 from passbook.servicedb.engine import ServiceDatabase
 from sync_gateway import watch
-from sync_gateway.credentials import DatabaseCredentials, Principal
+from sync_gateway.credentials import DatabaseCredentials, Principal, Standing
 from tests.gateway.conftest import Device, People, basic, settled
 from tests.gateway.pipes import Pipe, Raw, Running, feed, repeat, running, until
 from tests.support.actors import TESTER
@@ -297,6 +297,27 @@ async def test_T04_access_ends_between_the_question_who_asks_and_the_answer(
     assert (raw.status, json.loads(raw.body)["code"]) == (401, code)
     assert credentials.known == 2
     await raw.close()
+
+
+async def test_T04_what_goes_wrong_once(
+    device: Device, access: Access, gateways: list[Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault in the very look that was to close the feed does not keep it open."""
+    gateway = gateways[0]
+    standing, failed = gateway.credentials.standing, 0
+
+    async def faulty(devices: Sequence[str]) -> dict[str, Standing]:
+        nonlocal failed
+        if not failed:
+            failed += 1
+            raise ValueError("a fault of ours")
+        return await standing(devices)
+
+    async with feed(gateway.of(device)) as raw:
+        monkeypatch.setattr(gateway.credentials, "standing", faulty)
+        await asyncio.to_thread(access.revoke, device)
+        assert await raw.over(within=CUT_WITHIN + 1) == "torn"
+        assert failed == 1
 
 
 async def test_a_copy_or_a_credential_that_was_replaced(
