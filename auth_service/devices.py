@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from auth_service import sessions
 from auth_service.sealing import seal, unseal
 from passbook.audit.chain import Actor, record
 from passbook.audit.events import DeviceRegistered, DeviceRevoked
@@ -77,9 +78,11 @@ def add(
     name: str = "",
     platform: str = "",
     idempotency_key: str | None = None,
+    session: str | None = None,
 ) -> Credential:
     """Register a device of a person.
 
+    `session` is the sign-in it is registered with; it ends with the device.
     With an `idempotency_key` a repeated request gets the very same answer for a day, and no second device. The key
     must be as hard to guess as a secret (an app sends a random UUID): the secret is kept sealed under it.
     Raises `Refused` for somebody suspended, `NotFound` for somebody unknown, `Conflict` when the person has too
@@ -132,6 +135,7 @@ def add(
             expires_at=func.now() + timedelta(days=terms.days),
             idempotency_digest=digest,
             sealed_secret=sealed,
+            session_id=session,
         )
         .returning(device.c.expires_at)
     ).scalar_one()
@@ -178,23 +182,25 @@ def show(connection: Connection, device_id: str) -> Device:
 def revoke(
     connection: Connection, by: Actor, device_id: str, *, person_id: str | None = None, reason: str = ""
 ) -> Device:
-    """Refuse a device from its next request on; one revoked already stays so.
+    """Refuse a device from its next request on, and end the sign-in it was registered with; again changes nothing.
 
     With `person_id` only a device of that person. Raises `NotFound`.
     """
     query = update(device).where(device.c.id == device_id)
     if person_id is not None:
         query = query.where(device.c.person_id == person_id)
-    owner = connection.execute(
+    gone = connection.execute(
         query.where(device.c.revoked_at.is_(None))
         .values(revoked_at=func.now(), sealed_secret=None)
-        .returning(device.c.person_id)
-    ).scalar()
+        .returning(device.c.person_id, device.c.session_id)
+    ).one_or_none()
     now = show(connection, device_id)
     if person_id is not None and now.person != person_id:
         raise _unknown(device_id)
-    if owner is not None:
-        record(connection, by, DeviceRevoked(person=owner, device=device_id), reason=reason)
+    if gone is not None:
+        if gone.session_id is not None:
+            sessions.end(connection, gone.session_id)
+        record(connection, by, DeviceRevoked(person=gone.person_id, device=device_id), reason=reason)
     return now
 
 
@@ -208,8 +214,10 @@ def revoke_many(connection: Connection, by: Actor, devices: Sequence[str], *, re
         update(device)
         .where(device.c.id.in_(devices), device.c.revoked_at.is_(None))
         .values(revoked_at=func.now(), sealed_secret=None)
-        .returning(device.c.person_id, device.c.id)
+        .returning(device.c.person_id, device.c.id, device.c.session_id)
     ).all()
+    for session in {row.session_id for row in gone if row.session_id is not None}:
+        sessions.end(connection, session)
     for row in sorted(gone, key=lambda row: row.id):
         record(connection, by, DeviceRevoked(person=row.person_id, device=row.id), reason=reason)
     return len(gone)

@@ -181,3 +181,27 @@ async def test_a_lost_answer_makes_no_second_device_and_an_initial_password_is_c
     assert (status, "unknown" in errors) == (1, True), errors
     status, _, errors = await _run(line, tmp_path / "another phone", chosen)
     assert status == 0, errors
+
+
+async def test_the_short_version_is_the_one_in_the_docs_and_works(stage: Stage, line: Line, tmp_path: Path) -> None:
+    script = CLIENTS / "scripts" / "first_sync.mjs"
+    text = script.read_text()
+    assert f"```js\n{text}```" in (CLIENTS.parent / "docs" / "app-developers.md").read_text()
+    assert len([one for one in text.splitlines() if one.strip()]) <= 30
+    Crowd(stage.database).person("amina", clients=(stage.institution.customer,))
+    await stage.run()
+    found = node.find()
+    await asyncio.to_thread(node.ensure_packages, CLIENTS, found)
+    process = await asyncio.create_subprocess_exec(
+        found.node,
+        str(script),
+        line.url,
+        "amina",
+        cwd=tmp_path,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate(f"{PASSWORD}\n".encode())
+    assert process.returncode == 0, errors.decode()
+    assert output.decode().startswith(f"{len(await stage.copies('amina'))} documents as of 20")

@@ -84,11 +84,14 @@ device = Table(
     instant("revoked_at"),
     #: About when it last synchronised; the gateway writes it rarely.
     instant("last_synchronised_at"),
+    #: The sign-in that registered it. It ends with the device, or a stolen phone would register itself anew.
+    Column("session_id", Text, ForeignKey("session.id", ondelete="SET NULL")),
     #: SHA-256 of the key that came with the request, and the secret sealed under that key for a while, so that
     #: a repeated request gets the same answer. Without the key, which is not kept, the seal cannot be opened.
     Column("idempotency_digest", LargeBinary),
     Column("sealed_secret", LargeBinary),
     Index("ix_device_person_id", "person_id"),
+    Index("ix_device_session_id", "session_id"),
     Index("uq_device_person_id_idempotency_digest", "person_id", "idempotency_digest", unique=True),
 )
 
