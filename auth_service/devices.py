@@ -186,6 +186,7 @@ def revoke(
 
     With `person_id` only a device of that person. Raises `NotFound`.
     """
+    _lock_owners(connection, [device_id])
     query = update(device).where(device.c.id == device_id)
     if person_id is not None:
         query = query.where(device.c.person_id == person_id)
@@ -206,6 +207,7 @@ def revoke(
 
 def revoke_many(connection: Connection, by: Actor, devices: Sequence[str], *, reason: str) -> int:
     """Refuse these devices; how many were active. Raises `NotFound`, and changes nothing, if one does not exist."""
+    _lock_owners(connection, devices)
     known = set(connection.execute(select(device.c.id).where(device.c.id.in_(devices))).scalars())
     for device_id in devices:
         if device_id not in known:
@@ -230,6 +232,15 @@ def sweep(connection: Connection) -> None:
         .where(device.c.sealed_secret.is_not(None), device.c.created_at < func.now() - REPEATABLE)
         .values(sealed_secret=None)
     )
+
+
+def _lock_owners(connection: Connection, devices: Sequence[str]) -> None:
+    """Lock the people of these devices: whoever ends sessions and devices of a person does so first, in this order.
+
+    Else two who end the same ones could wait for each other.
+    """
+    owners = select(device.c.person_id).where(device.c.id.in_(devices))
+    connection.execute(select(person.c.id).where(person.c.id.in_(owners)).order_by(person.c.id).with_for_update())
 
 
 def _registered_before(

@@ -31,8 +31,8 @@ class Login:
     device_key: str = ""
 
 
-def _owner() -> Login:
-    return Login("owner", "administrator")
+def _administrator() -> Login:
+    return Login("admin", "administrator")
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Memory:
 
     customer: Login
     agent: Login
-    administrator: Login = field(default_factory=_owner)
+    administrator: Login = field(default_factory=_administrator)
 
     @property
     def logins(self) -> tuple[Login, Login, Login]:
@@ -61,7 +61,7 @@ def remembered(directory: Path) -> Memory | None:
     try:
         found = json.loads((directory / _FILE).read_text())
         customer, agent = _login(found["customer"]), _login(found["agent"])
-        administrator = _login(found["administrator"]) if "administrator" in found else _owner()
+        administrator = _login(found["administrator"]) if "administrator" in found else _administrator()
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return Memory(customer, agent, administrator)

@@ -68,7 +68,7 @@ async def test_the_story_is_told_twice_and_nothing_is_left(tmp_path: Path) -> No
     assert "next sync is refused: 401 revoked" in output
     assert not _left_over(directory)
     passwords = _passwords(output)
-    assert passwords.keys() == {"asha", "agent-baraka", "owner"}
+    assert passwords.keys() == {"asha", "agent-baraka", "admin"}
     assert (directory / "demo.json").stat().st_mode & 0o077 == 0
 
     # What a visitor did meanwhile is no obstacle.
@@ -76,7 +76,7 @@ async def test_the_story_is_told_twice_and_nothing_is_left(tmp_path: Path) -> No
         ("person", "suspend", "asha"),
         ("person", "permit", "asha", "--deny", "loans"),
         ("person", "reset-password", "agent-baraka"),
-        ("administrator", "reset-password", "owner"),
+        ("administrator", "reset-password", "admin"),
     ):
         status, _, errors = await passbook(*command, environment=environment)
         assert status == 0, (command, errors)
@@ -93,7 +93,7 @@ def test_what_an_older_release_remembered_is_still_good(tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text(json.dumps({"customer": customer, "agent": agent}))
     memory = remembered(tmp_path)
     assert memory
-    assert (memory.customer.password, memory.administrator.username) == ("abcdefgh2345jk", "owner")
+    assert (memory.customer.password, memory.administrator.username) == ("abcdefgh2345jk", "admin")
 
 
 @pytest.mark.parametrize("variable", ["PASSBOOK_GATEWAY_PORT", "PASSBOOK_AUTH_PORT"])
