@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from auth_service import administrators, approvals, directory, people
 from auth_service.devices import Device
 from auth_service.scopes import MOST_CLIENTS, Window
+from passbook.audit.chain import Entry
 
 #: Opaque ids are small letters, digits and hyphens.
 _ID = r"^[a-z0-9-]+$"
@@ -367,26 +368,10 @@ class Revoked(BaseModel):
     approval: approvals.Approval | None = None
 
 
-class AuditEntry(BaseModel):
-    """A row of the audit log."""
-
-    id: int
-    at: datetime
-    event: str
-    actor_kind: str
-    actor: str
-    person: str | None
-    device: str | None
-    reason: str
-    request_id: str
-    address: str
-    detail: dict[str, Any]
-
-
 class AuditPage(BaseModel):
     """Rows of the audit log, newest first; `next` is `before` of the page after."""
 
-    items: list[AuditEntry]
+    items: list[Entry]
     next: int | None
 
 
