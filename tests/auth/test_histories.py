@@ -520,7 +520,7 @@ def world(pg: Postgres, migrated: str) -> Iterator[World]:
             database.dispose()
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(history=st.lists(_ACTS, min_size=8, max_size=25))
 def test_any_history_ends_in_what_the_model_says(pg: Postgres, migrated: str, history: list[Any]) -> None:
     with world(pg, migrated) as one:
