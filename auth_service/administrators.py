@@ -14,6 +14,7 @@ from sqlalchemy import Connection, func, insert, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from auth_service import sessions
+from auth_service.limits import Limits
 from auth_service.people import checked_username
 from passbook.audit.chain import Actor, record
 from passbook.audit.events import (
@@ -129,10 +130,11 @@ def change(
 def reset_password(
     connection: Connection, by: Actor, name: str, password_hash: str, *, reason: str = ""
 ) -> Administrator:
-    """Set a password that must be changed at the next sign-in; every session of theirs ends."""
+    """Set a password that must be changed at the next sign-in; sessions end, and no place is a familiar one."""
     now = _find(connection, name, lock=True)
     _touch(connection, now.administrator, password_hash=password_hash, must_change_password=True)
     sessions.end_all(connection, administrator_id=now.administrator)
+    Limits().forget_places(connection, now.administrator)
     record(connection, by, AdministratorPasswordReset(administrator=now.administrator), reason=reason)
     return show(connection, now.administrator)
 

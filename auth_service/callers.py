@@ -36,8 +36,14 @@ class AdministratorCaller:
 _GOES_ON = (session.c.ended_at.is_(None)) & (session.c.expires_at > func.now())
 
 
-def person_of(connection: Connection, claims: Claims) -> PersonCaller:
-    """The person of a token. Raises `Ended` when the session is over, `NotPermitted` when they are kept out."""
+def person_of(connection: Connection, claims: Claims, *, lock: bool = False) -> PersonCaller:
+    """The person of a token. Raises `Ended` when the session is over, `NotPermitted` when they are kept out.
+
+    With `lock` it stays so until the transaction ends: whoever would end the session waits.
+    """
+    if lock:
+        # A statement of its own: the next one sees what the last holder of the lock did to the sessions.
+        connection.execute(select(person.c.id).where(person.c.id == claims.subject).with_for_update())
     row = connection.execute(
         select(
             person.c.id,

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from auth_service import keys
+from auth_service import keys, sessions
 from auth_service.sealing import seal, unseal
 from passbook.audit.chain import Actor, record
 from passbook.audit.events import DeviceRegistered, DeviceRevoked
@@ -86,9 +86,11 @@ def add(
     name: str = "",
     platform: str = "",
     idempotency_key: str | None = None,
+    session: str | None = None,
 ) -> Credential:
     """Register a device of a person.
 
+    `session` is the sign-in it is registered with; it ends with the device.
     With an `idempotency_key` a repeated request gets the very same answer for a day, and no second device. The key
     must be as hard to guess as a secret (an app sends a random UUID): the secret is kept sealed under it.
     Raises `Refused` for somebody suspended, `NotFound` for somebody unknown, `Conflict` when the person has too
@@ -142,6 +144,7 @@ def add(
             idempotency_digest=digest,
             sealed_secret=sealed,
             wipe_kid=wipe_key["kid"] if wipe_key else None,
+            session_id=session,
         )
         .returning(device.c.expires_at)
     ).scalar_one()
@@ -188,28 +191,32 @@ def show(connection: Connection, device_id: str) -> Device:
 def revoke(
     connection: Connection, by: Actor, device_id: str, *, person_id: str | None = None, reason: str = ""
 ) -> Device:
-    """Refuse a device from its next request on; one revoked already stays so.
+    """Refuse a device from its next request on, and end the sign-in it was registered with; again changes nothing.
 
     With `person_id` only a device of that person. Raises `NotFound`.
     """
+    _lock_owners(connection, [device_id])
     query = update(device).where(device.c.id == device_id)
     if person_id is not None:
         query = query.where(device.c.person_id == person_id)
-    owner = connection.execute(
+    gone = connection.execute(
         query.where(device.c.revoked_at.is_(None))
         .values(revoked_at=func.now(), sealed_secret=None)
-        .returning(device.c.person_id)
-    ).scalar()
+        .returning(device.c.person_id, device.c.session_id)
+    ).one_or_none()
     now = show(connection, device_id)
     if person_id is not None and now.person != person_id:
         raise _unknown(device_id)
-    if owner is not None:
-        record(connection, by, DeviceRevoked(person=owner, device=device_id), reason=reason)
+    if gone is not None:
+        if gone.session_id is not None:
+            sessions.end(connection, gone.session_id)
+        record(connection, by, DeviceRevoked(person=gone.person_id, device=device_id), reason=reason)
     return now
 
 
 def revoke_many(connection: Connection, by: Actor, devices: Sequence[str], *, reason: str) -> int:
     """Refuse these devices; how many were active. Raises `NotFound`, and changes nothing, if one does not exist."""
+    _lock_owners(connection, devices)
     known = set(connection.execute(select(device.c.id).where(device.c.id.in_(devices))).scalars())
     for device_id in devices:
         if device_id not in known:
@@ -218,8 +225,10 @@ def revoke_many(connection: Connection, by: Actor, devices: Sequence[str], *, re
         update(device)
         .where(device.c.id.in_(devices), device.c.revoked_at.is_(None))
         .values(revoked_at=func.now(), sealed_secret=None)
-        .returning(device.c.person_id, device.c.id)
+        .returning(device.c.person_id, device.c.id, device.c.session_id)
     ).all()
+    for session in {row.session_id for row in gone if row.session_id is not None}:
+        sessions.end(connection, session)
     for row in sorted(gone, key=lambda row: row.id):
         record(connection, by, DeviceRevoked(person=row.person_id, device=row.id), reason=reason)
     return len(gone)
@@ -232,6 +241,15 @@ def sweep(connection: Connection) -> None:
         .where(device.c.sealed_secret.is_not(None), device.c.created_at < func.now() - REPEATABLE)
         .values(sealed_secret=None)
     )
+
+
+def _lock_owners(connection: Connection, devices: Sequence[str]) -> None:
+    """Lock the people of these devices: whoever ends sessions and devices of a person does so first, in this order.
+
+    Else two who end the same ones could wait for each other.
+    """
+    owners = select(device.c.person_id).where(device.c.id.in_(devices))
+    connection.execute(select(person.c.id).where(person.c.id.in_(owners)).order_by(person.c.id).with_for_update())
 
 
 def _registered_before(

@@ -6,6 +6,7 @@ or by id. Hashing is not done here: it takes long, and a transaction must not.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -36,6 +37,8 @@ from passbook.servicedb.tables import device, person, person_client, scope_chang
 KINDS = ("customer", "agent")
 STATES = ("active", "suspended")
 _LONGEST_USERNAME = 100
+#: People are found by name or id: nobody may be named as somebody else's id.
+_AN_ID = re.compile(r"(?:person|administrator)-[0-9a-f]{32}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,10 @@ def reset_password(
     revoke_devices: bool = False,
     reason: str = "",
 ) -> Person:
-    """Set a password that must be changed at the next sign-in; sessions end, devices only if wished."""
+    """Set a password that must be changed at the next sign-in; sessions end, devices only if wished.
+
+    Whoever knew the old one may have signed in with it from anywhere: no place is a familiar one any more.
+    """
     now = locked(connection, name)
     touch(
         connection,
@@ -245,6 +251,7 @@ def reset_password(
     )
     ended = sessions.end_all(connection, person_id=now.person) if sign_out else 0
     revoked = _revoke_devices(connection, now.person) if revoke_devices else 0
+    Limits().forget_places(connection, now.person)
     record(
         connection,
         by,
@@ -293,6 +300,8 @@ def checked_username(username: str) -> str:
     if not username or len(username) > _LONGEST_USERNAME or not username.isprintable() or ":" in username:
         # HTTP Basic has no way to write a name with a colon.
         raise Refused(f"A user name has 1 to {_LONGEST_USERNAME} printable characters, none of them a colon.")
+    if _AN_ID.fullmatch(username):
+        raise Refused("This user name looks like an id that Passbook gives.")
     return username
 
 

@@ -79,7 +79,7 @@ def config(as_json: Json = False) -> None:
 def init(
     administrator: Annotated[
         str, typer.Option(help="User name of the first administrator, made if there is none yet.")
-    ] = "owner",
+    ] = "admin",
     grant_to: Annotated[
         str,
         typer.Option(

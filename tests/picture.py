@@ -7,6 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from sample_institution.demo.memory import remembered
 from tests.support.killing import passbook
 
 PICTURE = Path(__file__).parents[1] / "docs" / "demo.svg"
@@ -15,19 +16,25 @@ PICTURE = Path(__file__).parents[1] / "docs" / "demo.svg"
 def main() -> None:
     """Run the demo in a scratch directory and save what it showed."""
     with tempfile.TemporaryDirectory(prefix="passbook-picture-") as directory:
-        environment = {"PASSBOOK_DATA_DIR": ".passbook", "PASSBOOK_GATEWAY_PORT": "8710"}
+        environment = {
+            "PASSBOOK_DATA_DIR": ".passbook",
+            "PASSBOOK_GATEWAY_PORT": "8710",
+            "PASSBOOK_AUTH_PORT": "8720",
+        }
         raw = Path(directory) / "demo.svg"
         status, _, errors = asyncio.run(
             passbook("demo", "--once", "--svg", str(raw), environment=environment, directory=directory)
         )
         assert status == 0, errors
         text = raw.read_text()
+        memory = remembered(Path(directory) / ".passbook")
     # A picture asks nothing of the network, and shows no password, not even of a database that is gone.
     text = re.sub(r"@font-face \{.*?\}\s*", "", text, flags=re.DOTALL)
     text = text.replace("Fira Code", "DejaVu Sans Mono")
-    for password in re.findall(r"(?<=\W)[a-km-np-z2-9]{14}(?=\W)", text):
-        if re.search(r"\d", password):
-            text = text.replace(password, "•" * 14)
+    assert memory
+    for login in memory.logins:
+        assert login.password in text
+        text = text.replace(login.password, "•" * len(login.password))
     PICTURE.write_text(text)
 
 

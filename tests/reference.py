@@ -13,9 +13,12 @@ import msgspec
 import typer
 from typer.main import get_command
 
+from auth_service.api.app import build
+from auth_service.service import Service
 from passbook import cli, errors
 from passbook.scope import NEEDS
-from passbook.settings import DECLARATIONS
+from passbook.servicedb.engine import ServiceDatabase
+from passbook.settings import DECLARATIONS, Settings
 from projections import documents
 from projections.documents.base import Part
 
@@ -30,12 +33,24 @@ def pages() -> dict[Path, str]:
         docs / "documents.md": _documents(),
         docs / "settings.md": _settings(),
         docs / "commands.md": _commands(),
+        docs / "openapi.json": json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n",
     }
     for kind in documents.TYPES:
         made[docs / "schemas" / f"{_tag(kind)}.json"] = (
             json.dumps(_dedented(msgspec.json.schema(kind)), indent=2) + "\n"
         )
     return made
+
+
+def openapi() -> dict[str, Any]:
+    """The OpenAPI document of the auth service with both its sides; no database is asked for it."""
+    nowhere = ServiceDatabase("postgresql://nowhere/nothing")
+    service = Service.build(Settings.load({}), nowhere, secret="-" * 40)
+    try:
+        return build(service).openapi()
+    finally:
+        service.hashing.close()
+        nowhere.dispose()
 
 
 def _dedented(schema: Any) -> Any:

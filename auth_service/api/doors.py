@@ -83,14 +83,16 @@ class PersonDoor:
         self.by = Actor("person", self._claims.subject, by.request_id, by.address)
 
     @contextmanager
-    def enter(self, *, with_old_password: bool = False) -> Iterator[tuple[Connection, PersonCaller]]:
-        """A transaction in which the person's session goes on.
+    def enter(
+        self, *, with_old_password: bool = False, lock: bool = False
+    ) -> Iterator[tuple[Connection, PersonCaller]]:
+        """A transaction in which the person's session goes on; with `lock` until its end.
 
         Raises `NotAuthenticated` or `NotPermitted`; the latter also while the password must be changed, unless
         `with_old_password`.
         """
         with self.service.database.begin() as connection:
-            me = person_of(connection, self._claims)
+            me = person_of(connection, self._claims, lock=lock)
             if me.must_change_password and not with_old_password:
                 raise _change_first("/password")
             yield connection, me

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -28,6 +29,8 @@ from passbook.errors import (
 
 log = structlog.get_logger()
 
+#: What the name of a member, parameter or header looks like.
+_MEMBER = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _RETRY_AFTER = 5  # seconds to wait when it is we who have a problem
 
 #: The first class that fits decides.
@@ -45,7 +48,7 @@ _STATUS: tuple[tuple[type[PassbookError], int], ...] = (
 _SIMPLE = {
     404: ("not_found", "There is nothing here."),
     405: ("method_not_allowed", "This cannot be done here."),
-    413: ("too_large", "The request is too large."),
+    413: ("too_large", "A request has at most 64 KiB."),
     500: ("internal", "Something went wrong on our side; the same request may be repeated."),
 }
 
@@ -152,8 +155,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         problems = [
-            # Never the value itself: it may be a password.
-            {"where": ".".join(str(part) for part in one["loc"]), "problem": str(one["msg"])}
+            # Never the value itself: it may be a password; nor what stands where a member's name should.
+            {"where": ".".join(_place(part) for part in one["loc"]), "problem": str(one["msg"])}
             for one in error.errors()
         ]
         return answer(request, 422, "invalid", "The request is not what this takes.", detail={"problems": problems})
@@ -165,8 +168,17 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def simple(request: Request, error: HTTPException) -> JSONResponse:
-        code, message = _SIMPLE.get(error.status_code, ("error", HTTPStatus(error.status_code).phrase))
-        return answer(request, error.status_code, code, message, headers=error.headers)
+        return of_status(request, error)
+
+
+def of_status(request: Request, error: HTTPException) -> JSONResponse:
+    """The answer for an error that is no more than its status."""
+    code, message = _SIMPLE.get(error.status_code, ("error", HTTPStatus(error.status_code).phrase))
+    return answer(request, error.status_code, code, message, headers=error.headers)
+
+
+def _place(part: int | str) -> str:
+    return str(part) if isinstance(part, int) or _MEMBER.fullmatch(part) else "?"
 
 
 def internal(request: Request) -> JSONResponse:

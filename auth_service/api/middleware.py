@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auth_service.api import envelope
@@ -32,8 +33,11 @@ _HEADERS = {
 }
 
 
-class _TooLarge(Exception):
-    pass
+class _TooLarge(HTTPException):
+    """Of this kind, because FastAPI makes a 400 of any other that comes while it reads a body."""
+
+    def __init__(self) -> None:
+        super().__init__(413, headers={"Connection": "close"})
 
 
 class Surroundings:
@@ -75,9 +79,10 @@ class Surroundings:
             if declared.isdigit() and int(declared) > LARGEST_BODY:
                 raise _TooLarge
             await self._app(scope, limited, marked)
-        except _TooLarge:
-            if not status:
-                await _refuse_size(scope, receive, marked)
+        except _TooLarge as error:
+            if status:
+                raise
+            await envelope.of_status(Request(scope), error)(scope, receive, marked)
         except Exception as error:
             log.error(
                 "request failed",
@@ -100,17 +105,6 @@ class Surroundings:
                 status=status,
                 seconds=round(seconds, 4),
             )
-
-
-async def _refuse_size(scope: Scope, receive: Receive, send: Send) -> None:
-    refusal = envelope.answer(
-        Request(scope),
-        413,
-        "too_large",
-        f"A request has at most {LARGEST_BODY:,} bytes.",
-        headers={"Connection": "close"},
-    )
-    await refusal(scope, receive, send)
 
 
 def _where(error: Exception) -> list[str]:

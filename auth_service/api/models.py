@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from auth_service import administrators, approvals, directory, people
 from auth_service.devices import Device
 from auth_service.scopes import MOST_CLIENTS, Window
+from passbook.audit.chain import Entry
 
 #: Opaque ids are small letters, digits and hyphens.
 _ID = r"^[a-z0-9-]+$"
@@ -43,6 +44,11 @@ _Clients = Annotated[
 ]
 
 
+def _example(**members: Any) -> ConfigDict:
+    """The configuration of a request's body, with an example of it."""
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [members]})
+
+
 class Request(BaseModel):
     """The body of a request: members that are not named here are refused."""
 
@@ -51,6 +57,8 @@ class Request(BaseModel):
 
 class Reason(Request):
     """Why something is done."""
+
+    model_config = _example(reason="phone reported stolen, ticket 4711")
 
     reason: ReasonText
 
@@ -74,10 +82,7 @@ class HistoryWindow(Request):
 class NewPerson(HistoryWindow, OptionalReason):
     """A person to be."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"username": "amina", "kind": "customer", "clients": [17]}]},
-    )
+    model_config = _example(username="amina", kind="customer", clients=[17])
 
     username: Line
     kind: _Kind = "customer"
@@ -92,6 +97,8 @@ class NewPerson(HistoryWindow, OptionalReason):
 class PersonChange(OptionalReason):
     """Who a person is, changed."""
 
+    model_config = _example(username="amina.k", reason="misspelt, ticket 4711")
+
     username: Line | None = None
     kind: _Kind | None = None
 
@@ -99,17 +106,23 @@ class PersonChange(OptionalReason):
 class Links(OptionalReason):
     """Clients to link."""
 
+    model_config = _example(clients=[17, 18], reason="took over a portfolio, ticket 4711")
+
     clients: Annotated[_Clients, Field(min_length=1)]
 
 
 class Permissions(HistoryWindow, OptionalReason):
     """What a person may see: these permissions and this window, instead of what was there."""
 
+    model_config = _example(permissions=["profile", "loans"], history_months=24)
+
     permissions: list[_Permission] = Field(max_length=20, examples=[["profile", "loans"]])
 
 
 class PreviewRequest(HistoryWindow):
     """A scope to try: what is not given is as it is."""
+
+    model_config = _example(clients=[17, 18], permissions=["profile", "loans", "transactions"])
 
     clients: _Clients | None = None
     permissions: list[_Permission] | None = Field(None, max_length=20)
@@ -118,6 +131,8 @@ class PreviewRequest(HistoryWindow):
 class PasswordReset(OptionalReason):
     """A new password for somebody else."""
 
+    model_config = _example(revoke_devices=True, reason="phone and password lost, ticket 4711")
+
     password: Password | None = Field(None, description="One is made, and told once, if not given.")
     revoke_devices: bool = Field(False, description="Refuse their devices too.")
 
@@ -125,18 +140,15 @@ class PasswordReset(OptionalReason):
 class SignOut(Reason):
     """Ending somebody's sessions."""
 
+    model_config = _example(revoke_devices=False, reason="left a shared computer, ticket 4711")
+
     revoke_devices: bool = False
 
 
 class PasswordChange(Request):
     """One's own new password."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"current": "the present one", "new": "three words and a tree", "sign_out_others": True}]
-        },
-    )
+    model_config = _example(current="the present one", new="three words and a tree", sign_out_others=True)
 
     current: Password
     new: Password
@@ -149,6 +161,8 @@ class PasswordChange(Request):
 class AdministratorPasswordChange(Request):
     """One's own new password; every other session ends."""
 
+    model_config = _example(current="the present one", new="three words and a tree")
+
     current: Password
     new: Password
 
@@ -156,9 +170,7 @@ class AdministratorPasswordChange(Request):
 class NewDevice(Request):
     """A device to register."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"name": "Amina's phone", "platform": "android"}]}
-    )
+    model_config = _example(name="Amina's phone", platform="android")
 
     name: Annotated[str, Field(max_length=100, pattern=_NO_CONTROL)] = ""
     platform: Annotated[str, Field(max_length=100, pattern=_NO_CONTROL)] = ""
@@ -166,6 +178,8 @@ class NewDevice(Request):
 
 class ManyDevices(Reason):
     """Devices to revoke at once."""
+
+    model_config = _example(devices=["device-9c41", "device-02bd"], reason="stolen from the office, ticket 4711")
 
     devices: Annotated[
         list[Annotated[str, Field(pattern=_ID, max_length=100)]], Field(min_length=1, max_length=1000)
@@ -175,11 +189,15 @@ class ManyDevices(Reason):
 class Switch(Reason):
     """Access for everybody, on or off."""
 
+    model_config = _example(open=False, reason="core migration until Monday")
+
     open: bool
 
 
 class NewAdministrator(OptionalReason):
     """An administrator to be."""
+
+    model_config = _example(username="olga", role="support")
 
     username: Line
     role: _Role
@@ -189,12 +207,16 @@ class NewAdministrator(OptionalReason):
 class AdministratorChange(OptionalReason):
     """Role or state of an administrator."""
 
+    model_config = _example(state="suspended", reason="left the institution")
+
     role: _Role | None = None
     state: Literal["active", "suspended"] | None = None
 
 
 class AdministratorReset(OptionalReason):
     """A new password for another administrator."""
+
+    model_config = _example(reason="password lost, ticket 4711")
 
     password: Password | None = None
 
@@ -349,26 +371,10 @@ class Revoked(BaseModel):
     approval: approvals.Approval | None = None
 
 
-class AuditEntry(BaseModel):
-    """A row of the audit log."""
-
-    id: int
-    at: datetime
-    event: str
-    actor_kind: str
-    actor: str
-    person: str | None
-    device: str | None
-    reason: str
-    request_id: str
-    address: str
-    detail: dict[str, Any]
-
-
 class AuditPage(BaseModel):
     """Rows of the audit log, newest first; `next` is `before` of the page after."""
 
-    items: list[AuditEntry]
+    items: list[Entry]
     next: int | None
 
 

@@ -1,4 +1,4 @@
-"""The processes of the demo: gateway and worker, just as an operator would start them."""
+"""The processes of the demo: auth service, gateway and worker, just as an operator would start them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ _NOT_INHERITED = (
     "PASSBOOK_SERVICE_DB_URL",
     "PASSBOOK_COUCHDB_URL",
     "PASSBOOK_IMAGE_DIR",
+    "PASSBOOK_AUTH_SECRET",
 )
 
 

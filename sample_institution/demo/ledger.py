@@ -1,54 +1,18 @@
-"""The demo's ledger and what is remembered of it between two starts."""
+"""The demo's ledger: the sample institution, made at the first start."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Engine, inspect
 
 from passbook.progress import reporting
+from sample_institution.demo.memory import Login, Memory
 from sample_institution.images import write_images
 from sample_institution.institution import fill
 from sample_institution.tables import create_schema
 
 CLIENTS = 60
-
-
-@dataclass
-class Login:
-    """A sample login with its device."""
-
-    username: str
-    kind: str
-    clients: list[int]
-    password: str = ""
-    device: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Memory:
-    """What the demo keeps in `demo.json`, readable by its owner alone."""
-
-    customer: Login
-    agent: Login
-
-    def save(self, directory: Path) -> None:
-        """Write it."""
-        path = directory / "demo.json"
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(asdict(self), indent=1))
-
-
-def remembered(directory: Path) -> Memory | None:
-    """What an earlier start left, or None."""
-    try:
-        found = json.loads((directory / "demo.json").read_text())
-        return Memory(Login(**found["customer"]), Login(**found["agent"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def make_institution(engine: Engine, pictures: Path) -> Memory:

@@ -1,14 +1,13 @@
-"""The story of the demo: everything starts, a phone synchronises, the ledger moves, the phone knows."""
+"""The story of the demo: somebody signs in, a phone synchronises, the ledger moves, what is taken away leaves."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import socket
 import time
-from collections.abc import AsyncIterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -20,15 +19,16 @@ from passbook.embedded import couchdb, node, postgres
 from passbook.errors import PortBusy, Unavailable
 from passbook.settings import Settings
 from sample_institution import moves
-from sample_institution.demo import children, ledger
-from sample_institution.demo.ledger import Login, Memory
+from sample_institution.demo import children, ledger, people
+from sample_institution.demo.auth_client import AuthClient, SignedIn
+from sample_institution.demo.memory import Login, Memory, remembered
 from sample_institution.demo.summary import say
 from sample_institution.pouch import CLIENTS, PouchClient
 
 _SEEN_WITHIN_SECONDS = 30.0
 _ROWS_SHOWN = 16
 _LINES_TOLD = 8
-_USUAL_PORT = 8710
+_LOOK_EVERY = 0.05  # seconds
 
 
 class Story:
@@ -43,7 +43,8 @@ class Story:
     async def tell(self, *, once: bool) -> None:
         """The whole story; without `once` it stays until it is cancelled."""
         started = time.monotonic()
-        _require_port(self._settings.gateway_port)
+        _require_port(self._settings.gateway_port, "PASSBOOK_GATEWAY_PORT")
+        _require_port(self._settings.auth_port, "PASSBOOK_AUTH_PORT")
         self._directory.mkdir(parents=True, exist_ok=True)
         self._fetch_packages()
         self._say("Starting PostgreSQL and a CouchDB-speaking server, both embedded …")
@@ -56,82 +57,75 @@ class Story:
 
     async def _play(self, engine: Engine, started: float, *, once: bool) -> None:
         env = children.environment(self._settings)
-        memory = ledger.remembered(self._directory)
+        memory = remembered(self._directory)
         if memory is None:
             memory = await asyncio.to_thread(ledger.make_institution, engine, self._pictures)
-        await children.command(["init"], env)
-        await self._people(memory, env)
+        # The passwords are written down before they are set, so that none gets lost.
+        memory.save(self._directory)
+        made = await children.command(["init", "--administrator", memory.administrator.username], env)
         logs = self._directory / "logs"
         async with (
             children.running(["gateway"], env, logs / "gateway.log", ready="Gateway listens") as gateway,
+            children.running(["auth"], env, logs / "auth.log", ready="Auth service listens") as service,
             children.running(["worker", "run"], env, logs / "worker.log", ready="worker: ready") as worker,
+            AuthClient.at(f"http://127.0.0.1:{self._settings.auth_port}") as auth,
         ):
-            await self._projected(memory, env)
+            administrator = await people.arrange(auth, memory, made["administrator"], env)
+            await self._projected(env)
             self._introduce(memory, time.monotonic() - started)
-            async with self._phone(memory.customer) as phone:
+            device = await self._registered(auth, memory, memory.customer)
+            async with _phone(device) as phone:
                 await self._first_sync(phone, memory.customer)
-                await self._agent(memory.agent)
                 await self._live(phone, engine, memory.customer)
+                await self._agent(auth, memory, administrator)
                 if once:
                     self._say("\nThat was all of it: ledger → documents → phone. Everything is stopped again.")
                     return
-                self._invite()
-                await self._stay(phone, gateway, worker)
+                self._invite(memory.customer)
+                await self._stay(phone, gateway, service, worker)
 
-    async def _people(self, memory: Memory, env: dict[str, str]) -> None:
-        for login in (memory.customer, memory.agent):
-            if not login.password:
-                clients = [argument for client in login.clients for argument in ("--client", str(client))]
-                added = await children.command(
-                    ["person", "add", "--username", login.username, "--kind", login.kind, *clients], env
-                )
-                login.password = added["initial_password"]
-                memory.save(self._directory)
-            if not login.device:
-                login.device = await children.command(
-                    ["device", "add", "--person", login.username, "--name", "demo phone"], env
-                )
-                memory.save(self._directory)
-            login.device["url"] = f"{env['PASSBOOK_PUBLIC_URL'].rstrip('/')}/passbook"
-
-    async def _projected(self, memory: Memory, env: dict[str, str]) -> None:
+    async def _projected(self, env: dict[str, str]) -> None:
         """Wait until the worker's first pass is over: a second one after it has nothing to write."""
         with self._console.status("The worker projects the ledger …") if self._console.is_terminal else _nothing():
             summary = await children.command(["worker", "once"], env)
         if summary["failures"]:
             raise Unavailable("The worker could not project the sample institution.")
 
-    @contextlib.asynccontextmanager
-    async def _phone(self, login: Login, store: Path | None = None) -> AsyncIterator[PouchClient]:
-        device = login.device
-        async with PouchClient.started(
-            device["url"], device["username"], device["password"], store=store or "memory"
-        ) as phone:
-            yield phone
+    async def _registered(self, auth: AuthClient, memory: Memory, login: Login) -> dict[str, Any]:
+        """The credential of the login's phone, got as an app gets it."""
+        started = time.monotonic()
+        person = await auth.sign_in(login.username, login.password)
+        device = await people.register(person, login, lambda: memory.save(self._directory))
+        took = f"{time.monotonic() - started:.2f} s"
+        self._say(f"\n{login.username} signs in (POST /oauth/token) and registers a phone (POST /devices): {took}.")
+        return device
 
     def _introduce(self, memory: Memory, seconds: float) -> None:
         self._say(f"Ready after {seconds:.1f} s.\n")
         table = Table(title="What runs", title_justify="left", show_header=False)
-        gateway = f"http://127.0.0.1:{self._settings.gateway_port}/passbook"
-        table.add_row("gateway, the only door", gateway)
+        table.add_row("auth service: sign-in, devices", self._address(self._settings.auth_port))
+        table.add_row("gateway, the only door", f"{self._address(self._settings.gateway_port)}/passbook")
         table.add_row("core ledger, sample institution", f"embedded PostgreSQL, {ledger.CLIENTS} clients")
         table.add_row("documents", "embedded server, one database per person, reached by gateway and worker alone")
         table.add_row("data and logs", str(self._settings.data_dir))
         table.add_row("business date", "30 June 2026: the sample institution's clock stands still")
         self._console.print(table)
-        logins = Table("login", "kind", "clients", "initial password", title="Sample logins")
+        logins = Table(
+            "login",
+            "kind",
+            "clients",
+            "password",
+            title="Sample logins; the passwords were drawn at the first start",
+        )
         logins.title_justify = "left"
-        for login in (memory.customer, memory.agent):
-            logins.add_row(login.username, login.kind, str(len(login.clients)), login.password)
+        for login in memory.logins:
+            logins.add_row(login.username, login.kind, str(len(login.clients) or "–"), login.password)
         self._console.print(logins)
 
     async def _first_sync(self, phone: PouchClient, login: Login) -> None:
-        started = time.monotonic()
-        done = await phone.replicate()
-        _expect(done)
-        seconds = time.monotonic() - started
+        seconds = await _synchronised(phone)
         documents = await phone.docs()
-        self._say(f"\nA real PouchDB synchronised {login.username}: {len(documents)} documents, {seconds:.2f} s.")
+        self._say(f"A real PouchDB synchronises with its credential: {len(documents)} documents, {seconds:.2f} s.")
         table = Table("document", "what it says", title=f"On {login.username}'s phone, readable with no network")
         table.title_justify = "left"
         shown = [one for one in documents if one["type"] != "savings_transactions"]
@@ -141,17 +135,6 @@ class Story:
         if hidden:
             table.add_row("…", f"{hidden} more, most of them months of savings transactions")
         self._console.print(table)
-
-    async def _agent(self, login: Login) -> None:
-        async with self._phone(login) as phone:
-            started = time.monotonic()
-            done = await phone.replicate()
-            _expect(done)
-            seconds = time.monotonic() - started
-            count = len(await phone.docs())
-        self._say(
-            f"The agent {login.username} carries {len(login.clients)} clients: {count} documents, {seconds:.2f} s."
-        )
 
     async def _live(self, phone: PouchClient, engine: Engine, login: Login) -> None:
         """A repayment at the branch arrives on the phone while it watches."""
@@ -179,6 +162,57 @@ class Story:
         left = f"{before['summary']['total_outstanding']} → {after['summary']['total_outstanding']} {symbol} left"
         self._say(f"{left}: on the phone {seconds:.1f} s after it was in the ledger.")
 
+    async def _agent(self, auth: AuthClient, memory: Memory, administrator: SignedIn) -> None:
+        """A client is taken away from the agent and leaves the phone; then the phone's access ends."""
+        login = memory.agent
+        device = await self._registered(auth, memory, login)
+        async with _phone(device) as phone:
+            seconds = await _synchronised(phone)
+            count = len(await phone.docs())
+            carried = f"{len(login.clients)} clients: {count} documents"
+            self._say(f"The agent {login.username} carries {carried}, {seconds:.2f} s.")
+            await self._take_away(phone, administrator, login)
+            await administrator.send(
+                "POST", f"/admin/devices/{device['device']}/revoke", {"reason": "told in the demo"}
+            )
+            refused = await phone.replicate()
+            if refused["event"] != "error":
+                raise Unavailable("A revoked phone still synchronises.")
+            answer = f"{refused['status']} {refused['body']['code']}"
+            self._say(f"The administrator revokes the phone. Its next sync is refused: {answer}.")
+
+    async def _take_away(self, phone: PouchClient, administrator: SignedIn, login: Login) -> None:
+        client = login.clients[0]
+        before = await phone.docs()
+        person = await people.find(administrator, login.username)
+        assert person is not None  # noqa: S101 - signed in just now
+        path = f"/admin/people/{person['person']}"
+        started = time.monotonic()
+        await administrator.send("DELETE", f"{path}/clients/{client}", if_match=f'"{person["version"]}"')
+        change = (await administrator.send("GET", f"{path}/changes"))["items"][0]
+        name = next(one["display_name"] for one in before if one["_id"] == f"client:{client}")
+        self._say(f"The administrator takes client {client}, {name}, away from the agent: {change['state']} …")
+        change = await self._carried_out(administrator, f"{path}/changes", change["change"])
+        seconds = time.monotonic() - started
+        self._say(f"… {change['state']} after {seconds:.1f} s: {change['documents_removed']} documents taken back.")
+        seconds = await _synchronised(phone)
+        after = await phone.docs()
+        if any(one.get("client_id") == client for one in after):
+            raise Unavailable("Documents of a client that was taken away are still on the phone.")
+        gone = len(before) - len(after)
+        self._say(f"The phone synchronises: {gone} documents leave it, {len(after)} stay, {seconds:.2f} s.")
+
+    async def _carried_out(self, administrator: SignedIn, path: str, number: int) -> dict[str, Any]:
+        """The change of that number, once the worker has carried it out."""
+        end = time.monotonic() + _SEEN_WITHIN_SECONDS
+        while time.monotonic() < end:
+            changes: list[dict[str, Any]] = (await administrator.send("GET", path))["items"]
+            done = next((one for one in changes if one["change"] == number and one["state"] == "done"), None)
+            if done:
+                return done
+            await asyncio.sleep(_LOOK_EVERY)
+        raise Unavailable("The worker does not carry the change out.", remedy=f"See {self._directory / 'logs'}.")
+
     async def _changes(self, phone: PouchClient, seen: int) -> set[str]:
         """Ids of what arrives, up to the manifest, which comes last."""
         changed: set[str] = set()
@@ -194,17 +228,28 @@ class Story:
             changed.update(event["ids"])
         return changed
 
-    def _invite(self) -> None:
-        port = self._settings.gateway_port
-        other = "" if port == _USUAL_PORT else f"PASSBOOK_GATEWAY_PORT={port} "
+    def _invite(self, login: Login) -> None:
+        variables = {
+            "PASSBOOK_GATEWAY_PORT": (self._settings.gateway_port, 8710),
+            "PASSBOOK_AUTH_PORT": (self._settings.auth_port, 8720),
+        }
+        other = "".join(f"{name}={port} " for name, (port, usual) in variables.items() if port != usual)
         self._say("\nIt goes on running; what reaches the phone is told below. In another terminal, try:")
         for line in (
             "sample-ledger move deposit --client 1 --amount 25",
-            "person permit asha --deny transactions",
+            f"person permit {login.username} --deny transactions",
             "verify",
         ):
             self._say(f"  {other}.venv/bin/passbook {line}")
+        program = "node" if shutil.which("node") else node.find().node
+        phone = self._settings.data_dir / "my-phone"
+        arguments = f"{self._address(self._settings.auth_port)} {login.username} {phone}"
+        self._say(f"  echo {login.password} | {program} clients/scripts/sign_in.mjs {arguments}")
         self._say("Ctrl-C ends it; the data stays for the next start.\n")
+
+    @staticmethod
+    def _address(port: int) -> str:
+        return f"http://127.0.0.1:{port}"
 
     async def _stay(self, phone: PouchClient, *processes: children.Child) -> None:
         """Tell of every change that reaches the phone, until cancelled."""
@@ -235,7 +280,7 @@ class Story:
         self._console.print(text, highlight=False, soft_wrap=True)
 
 
-def _require_port(port: int) -> None:
+def _require_port(port: int, variable: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -243,13 +288,21 @@ def _require_port(port: int) -> None:
         except OSError:
             raise PortBusy(
                 f"Port {port} is taken by another program; is another demo running?",
-                remedy=f"End it, or choose another port: PASSBOOK_GATEWAY_PORT={port + 10} make demo",
+                remedy=f"End it, or choose another port: {variable}={port + 10} make demo",
             ) from None
 
 
-def _expect(done: dict[str, Any]) -> None:
+def _phone(device: dict[str, Any]) -> contextlib.AbstractAsyncContextManager[PouchClient]:
+    return PouchClient.started(device["url"], device["username"], device["password"])
+
+
+async def _synchronised(phone: PouchClient) -> float:
+    """Synchronise once; the seconds it took."""
+    started = time.monotonic()
+    done = await phone.replicate()
     if done["event"] != "complete" or not done["ok"]:
         raise Unavailable(f"The phone could not synchronise: {done.get('message', done)}.")
+    return time.monotonic() - started
 
 
 @contextlib.contextmanager

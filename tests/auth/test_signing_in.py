@@ -10,7 +10,7 @@ import argon2
 import pytest
 from sqlalchemy import select, update
 
-from auth_service import keys, passwords, people, tenant
+from auth_service import devices, keys, passwords, people, tenant
 from auth_service.tokens import PEOPLE
 from passbook.audit import chain
 from passbook.errors import Refused
@@ -50,6 +50,21 @@ async def test_from_name_and_password_to_a_device(api: Api, crowd: Crowd) -> Non
     ]
     gone = await api.call("DELETE", f"/devices/{made['device']}", token=token)
     assert gone["state"] == "revoked"
+
+
+async def test_a_revoked_phone_cannot_register_itself_anew(
+    api: Api, crowd: Crowd, database: ServiceDatabase
+) -> None:
+    crowd.person("amina")
+    phone, tablet = await api.sign_in("amina"), await api.sign_in("amina")
+    made = await api.call("POST", "/devices", {"name": "phone"}, token=phone["access_token"])
+    await api.call("POST", "/devices", {"name": "tablet"}, token=tablet["access_token"])
+    with database.begin() as connection:
+        devices.revoke(connection, TESTER, made["device"], reason="stolen")
+    again = await api.call("POST", "/devices", {"name": "phone"}, token=phone["access_token"])
+    assert (again.status, again.code) == (401, "session_ended")
+    assert (await api.refresh(phone["refresh_token"])).code == "session_ended"
+    assert (await api.refresh(tablet["refresh_token"])).status == 200
 
 
 async def test_basic_is_the_simple_way(api: Api, crowd: Crowd) -> None:

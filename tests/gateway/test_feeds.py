@@ -205,7 +205,8 @@ async def test_one_transaction_for_many_people(people: People, service_url: str)
     with people._engine.begin() as connection:
         connection.execute(tables.projected_document.insert(), [noted(one, "loan:1") for one in everybody])
         connection.execute(tables.projected_document.insert(), [noted(one, "loan:2") for one in everybody])
-        times = dict(connection.execute(sa.select(tables.written.c.person_id, tables.written.c.at)).tuples().all())
+        written = connection.execute(sa.select(tables.written.c.person_id, tables.written.c.at))
+        times = {row.person_id: row.at for row in written}
     while set(heard) != set(everybody):
         notice = await asyncio.wait_for(anext(listening), 5)
         assert isinstance(notice, Written)
@@ -233,7 +234,7 @@ async def test_a_transaction_that_began_early_and_committed_late(
         await until(lambda: raw.ids == ["loan:1", "loan:2"])
 
 
-@pytest.mark.parametrize(("rows", "holds"), [(10, False), (40, True)])
+@pytest.mark.parametrize(("rows", "holds"), [(10, False), (400, True)])
 async def test_a_device_that_reads_slowly_holds_a_connection_only_for_what_is_large(
     device: Device,
     couch: Couch,
@@ -242,7 +243,9 @@ async def test_a_device_that_reads_slowly_holds_a_connection_only_for_what_is_la
     rows: int,
     holds: bool,
 ) -> None:
-    await couch.write(device.database, *({"_id": f"loan:{number}", "text": "x" * 10_000} for number in range(rows)))
+    for start in range(0, rows, 50):
+        batch = range(start, min(start + 50, rows))
+        await couch.write(device.database, *({"_id": f"loan:{n}", "text": "x" * 10_000} for n in batch))
     slow, taken = asyncio.Event(), 0
     write = feeds._Device._write
 

@@ -240,6 +240,8 @@ def take(engine: Engine, kind: str, pick: int, amount: Decimal, days: int, insti
 
     def any_row(name: str, **where: Any) -> Row:
         found = rows(engine, name, **where)
+        if not found:
+            raise Refused("the moves before have left none")
         return found[pick % len(found)]
 
     earlier = institution.today - timedelta(days=days)

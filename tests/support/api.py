@@ -160,6 +160,8 @@ async def serving(
 async def _listening(service: Service) -> AsyncIterator[Api]:
     server = _Quiet(uvicorn.Config(build(service), log_config=None, access_log=False))
     with socket.create_server(("127.0.0.1", 0)) as listening:
+        # As `passbook auth` does; else every answer takes 40 ms more.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         running = asyncio.create_task(server.serve(sockets=[listening]))
         while not server.started:
             assert not running.done(), running.result()

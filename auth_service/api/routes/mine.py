@@ -64,7 +64,8 @@ def register(
     ] = None,
 ) -> CredentialAnswer:
     """Register this device. The answer is its replication credential; the password is shown here alone."""
-    with door.enter() as (connection, me):
+    # Locked: a session that is being ended with all devices must not leave one behind.
+    with door.enter(lock=True) as (connection, me):
         made = devices.add(
             connection,
             door.by,
@@ -73,6 +74,7 @@ def register(
             name=body.name,
             platform=body.platform,
             idempotency_key=idempotency_key,
+            session=me.session,
         )
     door.service.metrics.outcome("device", "registered", PEOPLE)
     return CredentialAnswer(**made.as_json(), wipe_key=made.wipe_key)

@@ -30,18 +30,23 @@ _LONGEST_FIELD = 2000
 _FORM = "application/x-www-form-urlencoded"
 
 
-def _form_of(**fields: dict[str, Any]) -> dict[str, Any]:
-    schema = {"type": "object", "properties": fields, "required": [next(iter(fields))]}
+def _form_of(examples: list[dict[str, str]], **fields: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": fields, "required": [next(iter(fields))], "examples": examples}
     return {"requestBody": {"required": True, "content": {_FORM: {"schema": schema}}}}
 
 
 _TOKEN_FORM = _form_of(
+    [
+        {"grant_type": "password", "username": "amina", "password": "three words and a tree"},
+        {"grant_type": "refresh_token", "refresh_token": "pbr_…"},
+    ],
     grant_type={"type": "string", "enum": ["password", "refresh_token"]},
     username={"type": "string", "description": "With grant_type=password."},
     password={"type": "string", "format": "password", "description": "With grant_type=password."},
     refresh_token={"type": "string", "description": "With grant_type=refresh_token."},
 )
 _REVOKE_FORM = _form_of(
+    [{"token": "pbr_…"}],
     token={"type": "string", "description": "A refresh token."},
     token_type_hint={"type": "string", "enum": ["refresh_token", "access_token"]},
 )
@@ -49,11 +54,12 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": OAuthProblem, "description": meaning}
     for status, meaning in {
         400: "RFC 6749, 5.2; `code` says more: unknown, suspended, maintenance, session_ended",
-        413: "too large",
         429: "too many attempts: wait for Retry-After seconds",
         503: "cannot answer just now: try again after Retry-After seconds",
     }.items()
 }
+# Said before anybody looks at what it is.
+_ERRORS[413] = {"model": envelope.Problem, "description": "too large"}
 
 
 class _BadForm(Refused):
@@ -69,7 +75,9 @@ async def _form(request: Request) -> dict[str, str]:
     fields: dict[str, str] = {}
     try:
         form = await request.form(max_fields=20, max_files=0)
-    except (HTTPException, UnicodeError, ValueError):
+    except (HTTPException, UnicodeError, ValueError) as error:
+        if isinstance(error, HTTPException) and error.status_code == 413:
+            raise
         raise _BadForm from None
     for name, value in form.multi_items():
         if not isinstance(value, str) or name in fields or len(value) > _LONGEST_FIELD:
@@ -201,6 +209,7 @@ async def authentication(request: Request, service: TheService, by: Stranger) ->
 
 
 def _who(door: APerson) -> Me:
+    """The person whose access token it is, and what they may see; also while the password must be changed."""
     with door.enter(with_old_password=True) as (connection, me):
         return me_of(people.show(connection, me.id))
 
@@ -211,7 +220,7 @@ simple.get("/oauth/userdetails", summary="Who I am, by its older name", response
 )
 
 
-@simple.get("/.well-known/jwks.json", summary="The keys that verify access tokens")
+@simple.get("/.well-known/jwks.json", summary="The keys that verify access tokens", responses=envelope.documented())
 def jwks(service: TheService) -> dict[str, Any]:
     """RFC 7517. After a rotation the key before is here until its last token has expired."""
     return service.keyring.public()

@@ -152,6 +152,10 @@ def _access() -> None:
         sa.PrimaryKeyConstraint("principal", "place", name="pk_familiar_place"),
     )
 
+    op.add_column("device", _text("session_id", required=False))
+    op.create_foreign_key("fk_device_session_id", "device", "session", ["session_id"], ["id"], ondelete="SET NULL")
+    op.create_index("ix_device_session_id", "device", ["session_id"])
+
 
 def _oversight() -> None:
     op.create_table(
