@@ -76,7 +76,8 @@ class OwnCouchDB:
         )
         if not self.ini.exists():
             self.ini.write_text(
-                f"[couchdb]\nsingle_node = {str(self.alone).lower()}\ndatabase_dir = {data}\nview_index_dir = {data}\n"
+                f"[couchdb]\nsingle_node = {str(self.alone).lower()}\n"
+                f"database_dir = {data}\nview_index_dir = {data}\n"
                 f"[smoosh]\nstate_dir = {data}\n"
                 f"[chttpd]\nport = {self.port}\nbind_address = {HOST}\n"
                 f"[log]\nwriter = file\nfile = {self.directory / 'couchdb.log'}\nlevel = warning\n"
