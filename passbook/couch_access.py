@@ -145,12 +145,16 @@ async def prepare(couchdb_url: str, *, connect_seconds: float, key: str = "") ->
     async with Server(couchdb_url, connect_seconds) as server:
         if await _embedded(server):
             return None, "embedded server: its own credentials"
-        if given is not None and await _verdict(server, CouchAccess(given)) == "":
-            return CouchAccess(given), "one person at a time, with the given key"
-        if not server.administrator:
-            reason = await _verdict(server, CouchAccess(given)) if given else "no key is given"
-            raise Refused(f"CouchDB at {server.base} does not take the gateway's tokens: {reason}.", remedy=BY_HAND)
-        used, done = await _configured(server, given)
+        administrator = server.administrator
+        refusal = "no key is given" if given is None else await _verdict(server, CouchAccess(given))
+        if given is not None and not refusal:
+            used, done = given, ["with the given key"]
+        elif administrator:
+            used, done = await _configured(server, given)
+        else:
+            raise Refused(
+                f"CouchDB at {server.base} does not take the gateway's tokens: {refusal}.", remedy=BY_HAND
+            )
 
     async def newest() -> Key | None:
         async with Server(couchdb_url, connect_seconds) as server:
@@ -160,7 +164,7 @@ async def prepare(couchdb_url: str, *, connect_seconds: float, key: str = "") ->
         async with Server(couchdb_url, connect_seconds) as server:
             return (await _configured(server, given))[0]
 
-    access = CouchAccess(used, newest=None if given else newest, mend=mend)
+    access = CouchAccess(used, newest=None if given else newest, mend=mend if administrator else None)
     return access, ", ".join(["one person at a time", *done])
 
 

@@ -36,8 +36,9 @@ class GatewayProcess:
         return [entry for entry in entries if entry.get("event") == event]
 
     def statuses(self, device: Device) -> list[int]:
-        """How it answered a device."""
-        return [entry["status"] for entry in self.said("request") if entry.get("device") == device.id]
+        """How it answered a device; 499 is none: the device hung up, or was cut off."""
+        entries = [entry for entry in self.said("request") if entry.get("device") == device.id]
+        return [entry["status"] for entry in entries if entry["status"] != 499]
 
 
 def environment(service_url: str, couch_url: str, directory: Path, **more: str) -> dict[str, str]:

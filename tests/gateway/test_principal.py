@@ -210,6 +210,36 @@ async def test_T01_a_gateway_that_goes_to_the_wrong_database_is_refused_by_couch
     assert all((entry["status"], entry["person"]) == (403, mine.person) for entry in refused)
 
 
+@pytest.mark.parametrize("name", ["_admin", "admin", ""])
+async def test_T20_a_gateway_that_asks_as_somebody_else_asks_nothing(
+    name: str,
+    couch: Couch,
+    couch_url: str,
+    people: People,
+    service_url: str,
+    credentials: DatabaseCredentials,
+    access: CouchAccess,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = await settled(couch, people)
+    right = credentials.principal
+
+    async def wrong(*arguments: Any, **named: Any) -> Principal:
+        return dataclasses.replace(await right(*arguments, **named), person_id=name)
+
+    monkeypatch.setattr(credentials, "principal", wrong)
+    async with (
+        door(couch_url) as counting,
+        running_gateway(service_url, counting.url, credentials) as url,
+        aiohttp.ClientSession(url, headers=device.headers) as http,
+    ):
+        before = counting.seen
+        for path in ("/passbook", "/passbook/_all_docs", "/passbook/_changes", "/passbook/loan:1"):
+            async with http.get(path) as response:
+                assert (response.status, (await response.json())["code"]) == (503, "unavailable")
+        assert counting.seen == before
+
+
 @pytest.fixture
 async def watched(
     couch: Couch, people: People, service_url: str, couch_url: str, credentials: DatabaseCredentials

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -9,6 +10,7 @@ import re
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,17 @@ async def who(node: OwnCouchDB, access: couch_access.CouchAccess | None, person:
     headers = {"Authorization": f"Bearer {access.token(person)}"}
     async with aiohttp.ClientSession() as http, http.get(f"{node.bare}/_session", headers=headers) as response:
         return (await response.json()).get("userCtx")
+
+
+async def until_taken(node: OwnCouchDB, access: couch_access.CouchAccess | None) -> None:
+    """Of the nodes of a cluster only one was asked whether it takes tokens again after its restart."""
+    end = time.monotonic() + 10
+    while True:
+        with contextlib.suppress(aiohttp.ClientConnectionError):
+            if (await who(node, access, "person-1") or {}).get("name") == "passbook:person-1":
+                return
+        assert time.monotonic() < end
+        await asyncio.sleep(0.1)
 
 
 async def test_T20_a_fresh_couchdb_is_prepared_once(fresh: OwnCouchDB) -> None:
@@ -113,7 +126,7 @@ async def test_T20_a_given_key_is_configured_with_an_administrators_credentials(
     assert "a key was added" in how
     assert (await who(fresh, access, "person-1"))["name"] == "passbook:person-1"
     assert keys(fresh) == {"hmac:ours": KEY}
-    assert (await prepare(fresh.bare, connect_seconds=5, key=f"ours:{KEY}"))[0] is not None
+    assert (await prepare(fresh.bare, connect_seconds=5, key=f"ours:{KEY}"))[1].endswith("with the given key")
 
 
 async def test_T20_who_may_not_configure_is_told_what_to_write(fresh: OwnCouchDB) -> None:
@@ -229,8 +242,8 @@ async def test_T20_rotation_keeps_a_live_synchronisation_going(
                 await couch.write(device.database, {"_id": f"loan:{number}", "n": number})
                 await pouch.until_document(f"loan:{number}", within=10)
             assert not [event for event in pouch.events if event["event"] == "error" and "n" not in event]
-        # 404: a checkpoint that was not there yet.
-        assert set(gateway.statuses(device)) <= {200, 201, 404}
+            # 404: a checkpoint that was not there yet.
+            assert set(gateway.statuses(device)) <= {200, 201, 404}
         assert gateway.said("couchdb_access_renewed")
 
 
@@ -295,7 +308,7 @@ async def test_T20_every_node_of_a_cluster(tmp_path: Path) -> None:
         access, how = await prepare(first.url, connect_seconds=5)
         assert "CouchDB restarted" in how
         for node in (first, second):
-            assert (await who(node, access, "person-1"))["name"] == "passbook:person-1"
+            await until_taken(node, access)
             assert list(keys(node)) == list(keys(first))
         done = await couch_access.rotate(first.url, connect_seconds=5, overlap=0)
         for node in (first, second):
