@@ -92,6 +92,7 @@ class OwnCouchDB:
                 **kept,
                 "HOME": str(self.directory),
                 "ERL_EPMD_PORT": str(self.epmd),
+                "ERL_CRASH_DUMP": str(self.directory / "crash.dump"),
                 "COUCHDB_ARGS_FILE": str(arguments),
                 "COUCHDB_INI_FILES": f"{HOME / 'etc' / 'default.ini'} {self.ini}",
             },
