@@ -10,22 +10,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import socket
 import statistics
 import time
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-import sqlalchemy as sa
-
-from auth_service import devices
+from benchmarks.front import Target, gateway
 from benchmarks.stage import Stage, add_people, stage
-from passbook.audit.chain import Actor
 from passbook.progress import Silent
-from passbook.servicedb.tables import person
-from sample_institution.demo.children import running
 from sample_institution.pouch import PouchClient
 from sync_worker.commands.session import worker
 
@@ -35,34 +26,10 @@ async def measure(on: Stage, rounds: int) -> dict[str, Any]:
     customer, agent = add_people(on.database, [[on.institution.customer], on.institution.agent_clients])
     async with worker(on.outside, on.database) as one:
         await one.run_pass(Silent())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "PASSBOOK_SERVICE_DB_URL": on.outside.service_url,
-        "PASSBOOK_COUCHDB_URL": on.outside.couchdb_url,
-        "PASSBOOK_DATA_DIR": str(on.outside.settings.data_dir),
-        "PASSBOOK_GATEWAY_PORT": str(port),
-        "PASSBOOK_GATEWAY_ADMIN_PORT": "0",
-    }
-    log = Path(on.outside.settings.data_dir) / "gateway.log"
     found: dict[str, Any] = {"server": on.couchdb}
-    async with running(["gateway"], environment, log, ready="Gateway listens"):
+    async with gateway(on) as front:
         for name, person_id in (("customer", customer), ("agent_30_clients", agent)):
-            with on.database.begin() as connection:
-                terms = devices.Terms(public_url=f"http://127.0.0.1:{port}", days=1, most=10)
-                credential = devices.add(connection, Actor("operator", "benchmark"), person_id, terms=terms)
-                database = connection.execute(
-                    sa.select(person.c.database_name).where(person.c.id == person_id)
-                ).scalar_one()
-            parts = urlsplit(on.outside.couchdb_url)
-            direct = (
-                f"http://{parts.hostname}:{parts.port}/{database}",
-                unquote(parts.username or ""),
-                unquote(parts.password or ""),
-            )
-            through = (credential.url, credential.username, credential.password)
+            (through,), (direct,) = front.through([person_id]), front.directly([person_id])
             times: dict[str, list[float]] = {"direct": [], "gateway": []}
             documents = 0
             for _ in range(rounds):
@@ -79,8 +46,8 @@ async def measure(on: Stage, rounds: int) -> dict[str, Any]:
     return found
 
 
-async def _sync(target: tuple[str, str, str]) -> tuple[float, int]:
-    async with PouchClient.started(*target) as phone:
+async def _sync(target: Target) -> tuple[float, int]:
+    async with PouchClient.started(target.url, target.username, target.password) as phone:
         started = time.monotonic()
         done = await phone.replicate()
         seconds = time.monotonic() - started

@@ -28,6 +28,7 @@ from tests.gateway.conftest import People
 from tests.gateway.gateways import GatewayProcess, device_of, environment, gateway_process
 from tests.support import own_couchdb
 from tests.support.couch import Couch
+from tests.support.databases import Postgres
 from tests.support.own_couchdb import OwnCouchDB
 from tests.support.processes import ask
 
@@ -180,8 +181,17 @@ def passbook(env: dict[str, str], *arguments: str) -> subprocess.CompletedProces
     )
 
 
-def test_init_prepares_couchdb_and_says_so(fresh: OwnCouchDB, service_url: str, tmp_path: Path) -> None:
-    env = environment(service_url, fresh.url, tmp_path)
+@pytest.fixture
+def empty_service_url(service_url: str) -> Iterator[str]:
+    """A service database of its own: in the one of all tests keys are sealed that this process could not open."""
+    server = Postgres(service_url)
+    with server.database() as url:
+        yield url
+    server.close()
+
+
+def test_init_prepares_couchdb_and_says_so(fresh: OwnCouchDB, empty_service_url: str, tmp_path: Path) -> None:
+    env = environment(empty_service_url, fresh.url, tmp_path)
     done = passbook(env, "init", "--json")
     assert done.returncode == 0, done.stderr
     assert "CouchDB restarted" in json.loads(done.stdout)["gateway_acts_as"]
