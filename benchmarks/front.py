@@ -104,8 +104,8 @@ class Listeners:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def on(cls, targets: Sequence[Target], query: str = LIVE) -> AsyncIterator[Listeners]:
-        """One feed for each target, all of one server; begins when all are being served."""
+    async def on(cls, targets: Sequence[Target], query: str = LIVE, *, more: str = "") -> AsyncIterator[Listeners]:
+        """One feed for each target, all of one server; begins when all are being served. `more` header lines."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -115,7 +115,7 @@ class Listeners:
             limit=_LONGEST_LINE,
         )
         feeds = [(f"{one.path}/_changes?{query}", one.authorization) for one in targets]
-        asked = {"host": targets[0].host, "port": targets[0].port, "feeds": feeds}
+        asked = {"host": targets[0].host, "port": targets[0].port, "more": more, "feeds": feeds}
         try:
             said = await _answer(process, json.dumps(asked))
             if said["refused"]:

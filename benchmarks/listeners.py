@@ -53,13 +53,13 @@ class Listener(asyncio.Protocol):
         return {"last_byte_at": self.last_byte_at, "ended_at": self.ended_at, "row_at": self.row_at}
 
 
-async def listen(host: str, port: int, feeds: list[tuple[str, str]]) -> None:
+async def listen(host: str, port: int, feeds: list[tuple[str, str]], more: str) -> None:
     loop = asyncio.get_running_loop()
     room = asyncio.Semaphore(AT_ONCE)
     started = time.monotonic()
 
     async def opened(path: str, authorization: str) -> Listener:
-        head = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: {authorization}\r\n\r\n"
+        head = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: {authorization}\r\n{more}\r\n"
         async with room:
             _, listener = await loop.create_connection(lambda: Listener(head.encode()), host, port)
             await listener.begun

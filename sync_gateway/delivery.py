@@ -70,7 +70,7 @@ async def deliver(
         except (aiohttp.ClientError, TimeoutError) as error:
             _tear(request, error)  # as for a large answer, half of which would have gone out by now
             return response
-    compressor = compress.Compressor(live=False) if shrinks else None
+    compressor = compress.Compressor() if shrinks else None
     if whole:
         body = b"".join(beginning)
         beginning.clear()

@@ -95,11 +95,11 @@ class _Device:
         self._request = request
         self._continuous = continuous
         self.response = web.StreamResponse(headers={**COMMON_HEADERS, "Content-Type": "application/json"})
-        self._shrink: compress.Compressor | None = None
+        self._shrink: compress.LiveCompressor | None = None
         if compress.accepts_gzip(request.headers.get("Accept-Encoding", "")):
             self.response.headers["Content-Encoding"] = "gzip"
             self.response.headers["Vary"] = "Accept-Encoding"
-            self._shrink = compress.Compressor(live=True)
+            self._shrink = compress.LiveCompressor()
         self._begun = False
         self.rows = 0
         #: When the device last got something.

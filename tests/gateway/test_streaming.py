@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import gzip
 import json
 import time
 import zlib
@@ -12,11 +13,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import urlsplit
 
 import aiohttp
+import psutil
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sync_gateway.app import Parts, build, serving
-from sync_gateway.compress import Compressor, accepts_gzip
+from sync_gateway.compress import LiveCompressor, accepts_gzip
 from sync_gateway.credentials import DatabaseCredentials, Principal
 from sync_gateway.proxy import Upstream
 from sync_gateway.serving import DRAIN_WITHIN, SHUTDOWN_WITHIN
@@ -346,9 +350,26 @@ def test_accept_encoding(header: str, accepted: bool) -> None:
     assert accepts_gzip(header) is accepted
 
 
-def test_every_live_chunk_can_be_read_at_once() -> None:
-    packer, unpacker = Compressor(live=True), zlib.decompressobj(16 + zlib.MAX_WBITS)
-    for chunk in (b"\n", b'{"seq":1}\n', b"\n"):
-        assert unpacker.decompress(packer.compress(chunk)) == chunk
-    assert unpacker.decompress(packer.finish()) == b""
+@given(chunks=st.lists(st.binary(max_size=300) | st.binary(min_size=1).map(lambda one: one * 2_000)))
+def test_every_live_chunk_can_be_read_at_once(chunks: list[bytes]) -> None:
+    packer, unpacker = LiveCompressor(), zlib.decompressobj(16 + zlib.MAX_WBITS)
+    stream = b""
+    for chunk in chunks:
+        packed = packer.compress(chunk)
+        stream += packed
+        assert unpacker.decompress(packed) == chunk
+    end = packer.finish()
+    assert unpacker.decompress(end) == b""
     assert unpacker.eof
+    # Another reader, which looks at the sum and the length at the end.
+    assert gzip.decompress(stream + end) == b"".join(chunks)
+
+
+def test_ten_thousand_feeds_that_pause_keep_no_compressor() -> None:
+    row = b'{"seq":1,"id":"loan:1"}' * 1000
+    process = psutil.Process()
+    before = process.memory_info().rss
+    packers = [LiveCompressor() for _ in range(10_000)]
+    assert all(len(packer.compress(row)) < len(row) / 20 for packer in packers)
+    # 2,600 MB with one of zlib's for each.
+    assert process.memory_info().rss - before < 50_000_000
