@@ -1,13 +1,13 @@
 // What an app does when the gateway answers 401: obey an order to wipe, and only a true one.
 //
-// `kept` is what the app kept of its registration: { device, username, password, url, wipe_key }, and `obeyed`, the
-// orders it has obeyed before. Returns true if the copy was thrown away.
+// `kept` is what the app kept of its registration: { device, username, password, url, wipe_key }; `obeyed` the orders
+// it has obeyed (a Set of their `jti`, kept where the copy is not). Returns true if the copy was thrown away just now.
 
 const bytes = (text) => Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), (c) => c.charCodeAt(0));
 const parsed = (text) => JSON.parse(new TextDecoder().decode(bytes(text)));
 
-/** The order's claims if it is signed with our key, for this device and new; null for anything else. */
-export async function trueOrder(order, kept, obeyed) {
+/** The order's claims if it is signed with our key and for this device; null for anything else. */
+export async function trueOrder(order, kept) {
   try {
     const [head, body, signature] = order.split('.');
     const { alg, typ, kid } = parsed(head);
@@ -19,7 +19,7 @@ export async function trueOrder(order, kept, obeyed) {
     if (!(await crypto.subtle.verify(algorithm, key, bytes(signature), signed))) return null;
     const claims = parsed(body);
     const ours = claims.act === 'wipe' && claims.aud === kept.device && typeof claims.jti === 'string';
-    return ours && !obeyed.has(claims.jti) ? claims : null;
+    return ours ? claims : null;
   } catch {
     return null; // not even the shape of an order
   }
@@ -31,14 +31,17 @@ export async function obey(local, kept, obeyed) {
   const answer = await fetch(kept.url, { headers: { authorization } });
   if (answer.status !== 401) return false;
   const { wipe } = await answer.json().catch(() => ({}));
-  const claims = wipe && (await trueOrder(wipe, kept, obeyed));
+  const claims = wipe && (await trueOrder(wipe, kept));
   if (!claims) return false; // a bare 401 deletes nothing
-  await local.destroy();
-  obeyed.add(claims.jti);
+  const anew = !obeyed.has(claims.jti); // else its receipt got lost: a copy made since is not what it was about
+  if (anew) {
+    await local.destroy();
+    obeyed.add(claims.jti);
+  }
   await fetch(new URL('/wiped', kept.url), {
     method: 'POST',
     headers: { authorization, 'content-type': 'application/json' },
     body: JSON.stringify({ order: claims.jti }),
   });
-  return true;
+  return anew;
 }
