@@ -54,6 +54,8 @@ class Device:
     state: str
     created_at: datetime
     last_synchronised_at: datetime | None
+    #: Up to which sequence number of its database it had everything, as it said itself; None before a first copy.
+    position: str | None
     expires_at: datetime
     revoked_at: datetime | None
     #: `ordered`, `delivered` or `received`; None where no wipe was ordered.
@@ -305,6 +307,7 @@ def _devices(connection: Connection, *conditions: Any, limit: int | None = None)
             state="revoked" if row.revoked_at else "expired" if row.expired else "active",
             created_at=row.created_at,
             last_synchronised_at=row.last_synchronised_at,
+            position=row.position,
             expires_at=row.expires_at,
             revoked_at=row.revoked_at,
             wipe=_wipe(row),

@@ -22,6 +22,7 @@ from aiohttp import web
 from sqlalchemy.dialects.postgresql import insert as upsert
 from yarl import URL
 
+from auth_service import devices
 from passbook import couch_access
 from passbook.credentials import new_id, new_secret, principal, secret_digest
 from passbook.embedded import couchdb, postgres
@@ -159,6 +160,11 @@ class People:
     def switch(self, to_open: bool) -> None:
         with self._engine.begin() as connection:
             connection.execute(tables.tenant.update().values(open=to_open))
+
+    def shown(self, device: str) -> devices.Device:
+        """What an administrator sees of it."""
+        with self._engine.begin() as connection:
+            return devices.show(connection, device)
 
     def row(self, device: str) -> sa.Row[Any]:
         with self._engine.begin() as connection:

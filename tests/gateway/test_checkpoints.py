@@ -224,7 +224,7 @@ async def test_how_far_a_device_has_come_is_written_down_now_and_then(
     keeper.checkpoints.position(device.id, "9")
     async with keeper.checkpoints.writing_positions():
         pass
-    assert people.row(device.id).position == "9"  # once more at the end
+    assert people.shown(device.id).position == "9"  # once more at the end
 
 
 async def test_a_device_not_seen_for_long_is_noted_with_its_position_at_once(
