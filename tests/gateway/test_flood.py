@@ -16,7 +16,7 @@ import pytest
 from sample_institution.pouch import PouchClient
 from sync_gateway.credentials import DatabaseCredentials
 from sync_gateway.limits import Bounds
-from tests.gateway.conftest import Device, People, Recorder, running_gateway, settled
+from tests.gateway.conftest import Device, People, Recorder, basic, running_gateway, settled
 from tests.gateway.test_fairness import Clock, parts_with, second_device, status_of, until
 from tests.support.couch import Couch
 
@@ -141,3 +141,28 @@ async def test_T30_one_persons_flood_does_not_keep_another_from_synchronising(
             event["error"] for event in pouch.events if event["event"] in ("paused", "error") and "error" in event
         ]
         assert {error["status"] for error in errors} <= {503, None}, errors
+
+
+async def test_T18_guessing_keeps_nobody_from_synchronising(
+    couch: Couch,
+    people: People,
+    service_url: str,
+    couch_url: str,
+    credentials: DatabaseCredentials,
+) -> None:
+    """As many guesses as go, at a device's own secret and at devices that do not exist."""
+    parts = parts_with()
+    async with running_gateway(service_url, couch_url, credentials, parts=parts) as url:
+        quiet = await settled(couch, people)
+        couch.wrote = people.wrote
+        await couch.write(quiet.database, *({"_id": f"loan:{n:04}", "text": "y" * 500} for n in range(300)))
+        guesses = [basic(quiet.id if n % 2 else f"device-{n}", f"guess-{n}") for n in range(400)]
+        async with flooding_with(url=url, authorizations=guesses, feeds=0, askers=400) as answers:
+            await until(lambda: sum(answers.values()) >= 1000, within=60)
+            async with PouchClient.started(f"{url}/passbook", quiet.id, quiet.secret, live=True) as pouch:
+                await pouch.until_document("loan:0299", within=120)
+                assert len(await pouch.docs()) == 300
+        # Whoever guesses learns nothing, waits, or is sent away; and none of it is held against the device.
+        assert set(answers) <= {"401", "429", "503"}, answers
+        assert answers["401"] > 0
+        assert [one for one in pouch.events if one["event"] in ("error", "denied") and "n" not in one] == []
