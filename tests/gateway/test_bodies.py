@@ -40,7 +40,7 @@ WRITTEN = [
 ]
 
 
-async def test_T11_every_document_is_refused_alike(counted: Counted, couch: Couch) -> None:
+async def test_T07_T11_every_document_is_refused_alike(counted: Counted, couch: Couch) -> None:
     device = counted.device
     (written,) = await couch.write(device.database, {"_id": "loan:1", "balance": "10.00"})
     before = await couch.ask("GET", device.database)
