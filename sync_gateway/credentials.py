@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from sqlalchemy import func, select, update
+from sqlalchemy import Executable, func, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -280,10 +280,10 @@ class DatabaseCredentials:
             raise unavailable()
         return replace(principal, unseen=False)
 
-    async def _rows(self, query: Any) -> Sequence[Any]:
+    async def _rows(self, query: Executable) -> Sequence[Any]:
         return await self._answered(self._executed(query))
 
-    async def _executed(self, statement: Any) -> Sequence[Any]:
+    async def _executed(self, statement: Executable) -> Sequence[Any]:
         for attempt in (1, 2):
             try:
                 async with self._engine.connect() as connection:

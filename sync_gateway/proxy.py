@@ -166,7 +166,11 @@ class Upstream:
             return True
         if upstream.status != 400:
             return False
-        await upstream.read()  # which sets its connection free
+        try:
+            await upstream.read()  # which sets its connection free
+        except BaseException:
+            upstream.close()
+            raise
         # A bad token and a bad request look alike. In this question nothing but the token can be wrong.
         session = await self._sent("GET", URL(f"{self._base}/_session"), {"Authorization": authorization}, None)
         async with session:

@@ -21,6 +21,7 @@ from passbook.settings import Settings
 from sample_institution import moves
 from sample_institution.demo import children, ledger, people
 from sample_institution.demo.auth_client import AuthClient, SignedIn
+from sample_institution.demo.feed import listening
 from sample_institution.demo.memory import Login, Memory, remembered
 from sample_institution.demo.summary import say
 from sample_institution.pouch import CLIENTS, PouchClient
@@ -172,14 +173,23 @@ class Story:
             carried = f"{len(login.clients)} clients: {count} documents"
             self._say(f"The agent {login.username} carries {carried}, {seconds:.2f} s.")
             await self._take_away(phone, administrator, login)
+            await self._revoke(phone, administrator, device)
+
+    async def _revoke(self, phone: PouchClient, administrator: SignedIn, device: dict[str, Any]) -> None:
+        """The phone listens while its access ends: its connection is torn; when it asks again it is told why."""
+        async with listening(device) as feed:
+            started = time.monotonic()
             await administrator.send(
                 "POST", f"/admin/devices/{device['device']}/revoke", {"reason": "told in the demo"}
             )
-            refused = await phone.replicate()
-            if refused["event"] != "error":
-                raise Unavailable("A revoked phone still synchronises.")
-            answer = f"{refused['status']} {refused['body']['code']}"
-            self._say(f"The administrator revokes the phone. Its next sync is refused: {answer}.")
+            await feed.over(_SEEN_WITHIN_SECONDS)
+            seconds = time.monotonic() - started
+        refused = await phone.replicate()
+        if refused["event"] != "error":
+            raise Unavailable("A revoked phone still synchronises.")
+        answer = f"{refused['status']} {refused['body']['code']}"
+        self._say(f"The administrator revokes the phone while it listens: cut off after {seconds:.2f} s.")
+        self._say(f"Its next sync is refused: {answer}.")
 
     async def _take_away(self, phone: PouchClient, administrator: SignedIn, login: Login) -> None:
         client = login.clients[0]

@@ -65,6 +65,7 @@ async def test_the_story_is_told_twice_and_nothing_is_left(tmp_path: Path) -> No
         r"away from the agent: pending …\n… done after [\d.]+ s: ([1-9]\d*) documents taken back", output
     )
     assert re.search(r"([1-9]\d*) documents leave it, ([1-9]\d*) stay", output)
+    assert re.search(r"revokes the phone while it listens: cut off after [\d.]+ s", output)
     assert "next sync is refused: 401 revoked" in output
     assert not _left_over(directory)
     passwords = _passwords(output)

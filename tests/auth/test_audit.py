@@ -16,8 +16,9 @@ from passbook.audit import chain
 from passbook.audit.events import Event, kinds
 from passbook.servicedb import tables
 from passbook.servicedb.engine import ServiceDatabase
+from sync_gateway.credentials import DatabaseCredentials
 from tests.auth.running import passbook
-from tests.auth.test_signing_in import NEW
+from tests.auth.test_signing_in import NEW, basic
 from tests.auth.test_threats_roles import ROUTES
 from tests.support.actors import TESTER
 from tests.support.api import PASSWORD, Answer, Api, Crowd, serving
@@ -129,6 +130,19 @@ async def office_day(office: Office) -> None:
     assert (await api.call("POST", f"/admin/approvals/{asked['approval']}/approve", token=otto)).status == 200
 
 
+async def lost_phone(office: Office, service_url: str) -> None:
+    """A phone is told to wipe, and says to a gateway that it has."""
+    office.crowd.person("chike")
+    token = await office.api.token("chike")
+    phone = await office.api.call("POST", "/devices", {}, token=token)
+    assert (await office("POST", f"/devices/{phone['device']}/wipe", WHY)).status == 200
+    with office.database.begin() as connection:
+        nonce = connection.execute(select(tables.wipe_order.c.nonce)).scalar_one()
+    gateway = DatabaseCredentials.at(service_url)
+    await gateway.confirm([basic(phone["username"], phone["password"])["Authorization"]], nonce)
+    await gateway.close()
+
+
 def operator_s_day(service_url: str, directory: Path) -> None:
     """What is done at the command line alone."""
     people = directory / "people.csv"
@@ -144,6 +158,7 @@ def operator_s_day(service_url: str, directory: Path) -> None:
 
 async def test_everything_that_can_be_recorded_is(strict: Office, service_url: str, tmp_path: Path) -> None:
     await people_s_day(strict)
+    await lost_phone(strict, service_url)
     await office_day(strict)
     operator_s_day(service_url, tmp_path)
     rows = strict.since(0)
@@ -155,17 +170,22 @@ async def test_everything_that_can_be_recorded_is(strict: Office, service_url: s
         assert detail.keys() == expected - {"person", "device"}, row.event
         assert (row.device is not None) == ("device" in expected), row.event
         assert row.person is not None or "person" not in expected or row.event in MAYBE_OF_NOBODY, row.event
+        if row.event in AT_A_GATEWAY:
+            assert (row.request_id, row.address) == ("", "")
+            continue
         assert row.request_id or row.actor == TESTER.id
         assert row.actor_kind in ("person", "administrator", "operator", "anonymous", "worker")
         assert row.address == ("" if row.actor_kind == "operator" else "127.0.0.0/24"), row.event
         if detail.get("why") == "unknown_name":
             assert (row.person, detail["administrator"]) == (None, None)
-        for name in ("amina", "bela", "otto", "nobody", "guessed", "imported-one"):
+        for name in ("amina", "bela", "otto", "chike", "nobody", "guessed", "imported-one"):
             assert name not in " ".join(str(value) for value in row), row
     with strict.database.begin() as connection:
         assert chain.verify(connection).ok
 
 
+#: What a device says to a gateway, which knows no address that means anything.
+AT_A_GATEWAY = {"WipeConfirmed"}
 #: Events that may be of a person, of an administrator, or of nobody who is known.
 MAYBE_OF_NOBODY = {
     "SignInFailed",
@@ -246,6 +266,7 @@ async def test_what_fails_leaves_nothing(office: Office) -> None:
         ("POST", "/people/person-none/suspend", WHY, {}, 404),
         ("POST", "/people/person-none/erase", WHY, {}, 404),
         ("POST", "/devices/device-none/revoke", WHY, {}, 404),
+        ("POST", "/devices/device-none/wipe", WHY, {}, 404),
         ("POST", "/devices/revoke", {"devices": ["device-none"], **WHY}, {}, 404),
         ("POST", "/administrators", {"username": "olga", "role": "owner"}, {}, 409),
         ("PATCH", f"/administrators/{office.olga}", {"state": "suspended"}, {}, 409),
@@ -269,6 +290,7 @@ async def test_what_changes_nothing_leaves_nothing(office: Office) -> None:
         ("POST", f"/people/{amina}/suspend", WHY),
         ("POST", f"/people/{amina}/restore", WHY),
         ("POST", f"/devices/{device}/revoke", WHY),
+        ("POST", f"/devices/{device}/wipe", WHY),
         ("POST", f"/people/{amina}/clients", {"clients": [18]}),
         ("PUT", f"/people/{amina}/permissions", {"permissions": ["loans"]}),
         ("PATCH", f"/people/{amina}", {"kind": "agent"}),

@@ -64,6 +64,7 @@ ROUTES: dict[tuple[str, str], Entry] = {
     ("GET", "/admin/devices"): Entry("support"),
     ("GET", "/admin/devices/{device}"): Entry("support", gets=(404,)),
     ("POST", "/admin/devices/{device}/revoke"): Entry("support", WHY, gets=(404,)),
+    ("POST", "/admin/devices/{device}/wipe"): Entry("support", WHY, gets=(404,)),
     ("POST", "/admin/devices/revoke"): Entry("support", WHY | {"devices": ["device-none"]}, gets=(404,)),
     ("GET", "/admin/tenant"): Entry("support"),
     ("PUT", "/admin/tenant"): Entry("owner", WHY | {"open": True}),
@@ -197,6 +198,7 @@ NEED_A_REASON = (
     ("/admin/people/{}/sign-out", {}),
     ("/admin/people/{}/erase", {}),
     ("/admin/devices/{}/revoke", {}),
+    ("/admin/devices/{}/wipe", {}),
     ("/admin/devices/revoke", {"devices": ["device-1"]}),
 )
 

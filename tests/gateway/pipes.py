@@ -335,10 +335,10 @@ class Raw:
         return self.ended
 
     async def close(self) -> None:
+        self.writer.transport.abort()  # first: whoever waits may be cancelled
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self.writer.transport.abort()
         with contextlib.suppress(OSError):
             await self.writer.wait_closed()
 

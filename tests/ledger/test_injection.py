@@ -27,6 +27,8 @@ KNOWN = {
     ("passbook/read_only.py", "read_only_engine", "statement"),
     # The name of a role, of which PostgreSQL has said that it exists, as a quoted identifier.
     ("passbook/servicedb/engine.py", "grant_to", "grants.replace('{role}', quoted)"),
+    # Statements of SQLAlchemy's expression language, made by its callers: its type admits no text.
+    ("sync_gateway/credentials.py", "_executed", "statement"),
 }
 
 
