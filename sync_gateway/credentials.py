@@ -18,7 +18,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from sqlalchemy import Executable, func, select, update
+from sqlalchemy import Executable, Text, any_, func, literal, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -110,14 +111,14 @@ _LOOKUP = (
         person.c.database_name,
         person.c.generation,
         person.c.database_ready_at.is_not(None).label("ready"),
-        tenant.c.open,
+        # Not joined: PostgreSQL, which cannot know that there is one row, would plan for hundreds of thousands.
+        select(tenant.c.open).scalar_subquery().label("open"),
         written.c.at.label("written"),
         (
             func.coalesce(device.c.last_synchronised_at, device.c.created_at - SEEN_EVERY) < func.now() - SEEN_EVERY
         ).label("unseen"),
     )
     .join(person, person.c.id == device.c.person_id)
-    .join(tenant, tenant.c.singleton)
     .outerjoin(written, written.c.person_id == person.c.id)
 )
 
@@ -251,7 +252,8 @@ class DatabaseCredentials:
     async def standing(self, devices: Sequence[str]) -> dict[str, Standing]:
         found: dict[str, Standing] = {name: Standing() for name in devices}
         for start in range(0, len(devices), _AT_ONCE):
-            for row in await self._rows(_LOOKUP.where(device.c.id.in_(devices[start : start + _AT_ONCE]))):
+            some = literal(list(devices[start : start + _AT_ONCE]), ARRAY(Text))
+            for row in await self._rows(_LOOKUP.where(device.c.id == any_(some))):
                 refusal = _refusal(row)
                 found[row.id] = Standing(_principal(row)) if refusal is None else Standing(refusal=refusal)
         for name, one in found.items():
