@@ -58,8 +58,8 @@ class Checkpoints:
             create_async_engine(
                 database_url(service_url),
                 hide_parameters=True,
-                pool_size=1,
-                max_overflow=_CONNECTIONS,
+                pool_size=_CONNECTIONS,
+                max_overflow=0,
                 pool_timeout=CONNECT_WITHIN,
                 connect_args={"connect_timeout": CONNECT_WITHIN},
             ),

@@ -12,13 +12,13 @@ import binascii
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from sqlalchemy import Executable, Text, any_, func, literal, select, update
+from sqlalchemy import Executable, Text, any_, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -121,6 +121,9 @@ _LOOKUP = (
     .join(person, person.c.id == device.c.person_id)
     .outerjoin(written, written.c.person_id == person.c.id)
 )
+# Made once: SQLAlchemy then knows them again without looking at what they are made of.
+_ONE = _LOOKUP.where(device.c.id == bindparam("device"))
+_SOME = _LOOKUP.where(device.c.id == any_(bindparam("devices", type_=ARRAY(Text))))
 
 
 def _refusal(found: Any) -> str | None:
@@ -167,7 +170,7 @@ class DatabaseCredentials:
 
     @classmethod
     def at(
-        cls, service_url: str, *, device_days: int = 90, connections: int = 10, grace: float = 300.0
+        cls, service_url: str, *, device_days: int = 90, connections: int = 20, grace: float = 300.0
     ) -> DatabaseCredentials:
         """For the service database with this address; who synchronises may do so for `device_days` more."""
         return cls(
@@ -176,7 +179,7 @@ class DatabaseCredentials:
                 hide_parameters=True,  # they would stand in logs
                 isolation_level="AUTOCOMMIT",  # one read per request: no BEGIN, no ROLLBACK
                 pool_size=connections,
-                max_overflow=connections,
+                max_overflow=0,  # what is over would be closed after each question, and made anew for the next
                 pool_timeout=CONNECT_WITHIN,
                 connect_args={"connect_timeout": CONNECT_WITHIN},
             ),
@@ -193,7 +196,7 @@ class DatabaseCredentials:
     async def principal(self, authorization: list[str]) -> Principal:
         name, secret = _basic(authorization)
         try:
-            found = (await self._rows(_LOOKUP.where(device.c.id == name)) or [None])[0]
+            found = (await self._rows(_ONE, {"device": name}) or [None])[0]
         except Problem:
             return self._remembered(name, secret)
         same = hmac.compare_digest(secret_digest(secret), bytes(found.secret_digest) if found else NOBODY)
@@ -252,8 +255,8 @@ class DatabaseCredentials:
     async def standing(self, devices: Sequence[str]) -> dict[str, Standing]:
         found: dict[str, Standing] = {name: Standing() for name in devices}
         for start in range(0, len(devices), _AT_ONCE):
-            some = literal(list(devices[start : start + _AT_ONCE]), ARRAY(Text))
-            for row in await self._rows(_LOOKUP.where(device.c.id == any_(some))):
+            some = list(devices[start : start + _AT_ONCE])
+            for row in await self._rows(_SOME, {"devices": some}):
                 refusal = _refusal(row)
                 found[row.id] = Standing(_principal(row)) if refusal is None else Standing(refusal=refusal)
         for name, one in found.items():
@@ -282,14 +285,14 @@ class DatabaseCredentials:
             raise unavailable()
         return replace(principal, unseen=False)
 
-    async def _rows(self, query: Executable) -> Sequence[Any]:
-        return await self._answered(self._executed(query))
+    async def _rows(self, query: Executable, parameters: Mapping[str, Any]) -> Sequence[Any]:
+        return await self._answered(self._executed(query, parameters))
 
-    async def _executed(self, statement: Executable) -> Sequence[Any]:
+    async def _executed(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
         for attempt in (1, 2):
             try:
                 async with self._engine.connect() as connection:
-                    result = await connection.execute(statement)
+                    result = await connection.execute(statement, parameters)
                     return result.all() if result.returns_rows else ()
             except (SQLAlchemyError, OSError) as error:
                 # A restart of the database breaks every idle connection of the pool; a fresh one may work.
