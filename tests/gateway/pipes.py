@@ -260,6 +260,8 @@ class Raw:
     at: float = 0.0
     #: How it ended: `end` in order, `torn` otherwise.
     ended: str = ""
+    #: Set whenever something came, and at the end.
+    heard: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     _task: asyncio.Task[None] | None = field(default=None, repr=False)
 
     @classmethod
@@ -299,6 +301,7 @@ class Raw:
                     data = (await self.reader.readexactly(size + 2))[:-2]
                     self.at = time.monotonic()
                     self.body += data
+                    self.heard.set()
                     if not size:
                         break
             else:
@@ -311,6 +314,7 @@ class Raw:
             self.ended = "end"
         except (OSError, ValueError, EOFError):
             self.ended = "torn"
+        self.heard.set()
 
     @property
     def lines(self) -> list[dict[str, Any]]:
@@ -348,7 +352,8 @@ async def feed(device: Device, query: str = "feed=continuous&heartbeat=1000", **
     """A live feed that is being served: what comes before everything else has come."""
     raw = await Raw.asks(device, f"_changes?{query}", **options)
     try:
-        await until(lambda: raw.body or raw.ended, "the beginning of the feed")
+        async with asyncio.timeout(WITHIN):
+            await raw.heard.wait()
         yield raw
     finally:
         await raw.close()
