@@ -96,6 +96,7 @@ async def test_what_is_counted(
         people.change(device_table, device.id, revoked_at=NOW)
         with contextlib.suppress(aiohttp.ClientError):
             await feed.content.read()
+        feed.close()
         await until(lambda: number(metrics.text().decode(), "passbook_gateway_feeds", kind="continuous") == 0)
         text = metrics.text().decode()
         assert number(text, "passbook_gateway_cuts_total", reason="revoked") == 1
