@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from passbook.credentials import new_id
 from passbook.servicedb import tables
 from sync_gateway.app import build, serving
 from sync_gateway.credentials import DatabaseCredentials
@@ -178,7 +179,7 @@ async def test_couchdb_down(credentials: DatabaseCredentials, people: People, un
 @pytest.mark.parametrize("status", [401, 403, 500, 502])
 async def test_couchdb_refuses_us(credentials: DatabaseCredentials, people: People, status: int) -> None:
     """That is our fault; a device told 401 would throw its data away."""
-    device = people.add(f"db{status}-{id(object())}")
+    device = people.add(new_id("db"))
 
     async def refuse(_: web.Request) -> web.Response:
         return web.json_response({"error": "unauthorized", "reason": "secret text"}, status=status)

@@ -18,6 +18,7 @@ from joserfc.jwk import ECKey, OctKey
 from auth_service import devices, keys, people, wiping
 from auth_service.devices import Credential, Terms
 from passbook.audit import chain
+from passbook.credentials import new_id
 from passbook.embedded import node
 from passbook.errors import Conflict
 from passbook.servicedb.engine import ServiceDatabase
@@ -90,7 +91,7 @@ async def phone(service_url: str, couch_url: str, credentials: DatabaseCredentia
         keys.ensure(connection, TESTER, SECRET)
     with database.begin() as connection:
         owner = people.add(
-            connection, TESTER, username=f"p{id(database)}", kind="customer", clients=[1], password_hash="-"
+            connection, TESTER, username=new_id("user"), kind="customer", clients=[1], password_hash="-"
         )
         terms = Terms("http://unused", 30, 10)
         credential = devices.add(connection, TESTER, owner.person, terms=terms)
