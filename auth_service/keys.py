@@ -49,6 +49,7 @@ def rotate(connection: Connection, by: Actor, secret: str, *, tokens_live: timed
         .where(signing_key.c.retires_at.is_(None), signing_key.c.purpose == "access")
         .values(retires_at=until)
     )
+    _renew_lost(connection, by, secret)
     return _make(connection, by, secret, "access")
 
 
@@ -65,6 +66,21 @@ def ensure(connection: Connection, by: Actor, secret: str) -> bool:
             # The other is opened when an order is to be signed; without its secret everything else goes on.
             _opened(newest, secret)
     return made
+
+
+def _renew_lost(connection: Connection, by: Actor, secret: str) -> None:
+    """A new key for wipe orders, if the present one was sealed with a secret that is lost.
+
+    Devices that are registered from now on believe it. Those that believe the lost one cannot be ordered any more.
+    """
+    newest = _newest(connection, "wipe")
+    if newest is None:
+        return
+    try:
+        _opened(newest, secret)
+    except Refused:
+        connection.execute(update(signing_key).where(signing_key.c.kid == newest.kid).values(retires_at=func.now()))
+        _make(connection, by, secret, "wipe")
 
 
 def wipe_key(connection: Connection) -> dict[str, Any] | None:

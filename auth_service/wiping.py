@@ -18,7 +18,7 @@ from auth_service.devices import Device
 from passbook.audit.chain import Actor, record
 from passbook.audit.events import WipeOrdered
 from passbook.credentials import new_id
-from passbook.errors import Conflict
+from passbook.errors import Conflict, Refused
 from passbook.servicedb.tables import device, wipe_order
 
 #: What the order says it is, so that no other signed statement of ours can be taken for one.
@@ -26,19 +26,30 @@ TYPE = "passbook-wipe+jwt"
 
 
 def order(connection: Connection, by: Actor, device_id: str, *, secret: str, issuer: str, reason: str) -> Device:
-    """Revoke a device and order it to wipe; an order that stands already stays as it is.
+    """Order a device to wipe that is revoked already; an order that stands stays as it is.
 
-    Raises `NotFound`, `Conflict` for a device that was registered without a key to believe, and `Refused` when the
-    key is sealed with another secret.
+    To be called in a transaction of its own, after that of `devices.revoke`: a device that cannot be ordered is to
+    be revoked all the same. Raises `NotFound`, and `Conflict` for a device that believes no key, or a lost one.
     """
-    revoked = devices.revoke(connection, by, device_id, reason=reason)
+    revoked = devices.show(connection, device_id)
+    if revoked.state != "revoked":
+        raise Conflict("This device is not revoked.", remedy="Revoke it first.", code="not_revoked")
     kid = connection.execute(select(device.c.wipe_kid).where(device.c.id == device_id)).scalar()
     if kid is None:
         raise Conflict(
-            "This device was registered before there were wipe orders, and would not believe one.",
-            remedy="Revoke it; it keeps what it has until its app is removed.",
+            "This device was registered before there were wipe orders, and would not believe one. It is revoked.",
+            remedy="It keeps what it has until its app is removed.",
             code="no_wipe_key",
         )
+    try:
+        key = keys.private_key(connection, kid, secret)
+    except Refused:
+        raise Conflict(
+            "The key that this device believes is sealed with another secret than this process has. It is revoked.",
+            remedy="Give this process the PASSBOOK_AUTH_SECRET that it had. If that is lost, the device cannot be "
+            "ordered any more; after `passbook auth rotate-keys` those registered from then on can.",
+            code="no_wipe_key",
+        ) from None
     nonce = new_id("wipe")
     claims = {
         "iss": issuer,
@@ -51,7 +62,7 @@ def order(connection: Connection, by: Actor, device_id: str, *, secret: str, iss
     statement = jwt.encode(
         {"alg": keys.ALGORITHM, "typ": TYPE, "kid": kid},
         claims,
-        keys.private_key(connection, kid, secret),
+        key,
         algorithms=[keys.ALGORITHM],
     )
     ordered = connection.execute(

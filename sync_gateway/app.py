@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from passbook.settings import Settings
 from sync_gateway import bodies, routes, writes
@@ -49,6 +49,7 @@ class Gateway:
         self._parts = parts
         self._requests = parts.requests
         self._feeds = Feeds(upstream, parts.hub)
+        self._looking: set[asyncio.Task[Principal]] = set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The answer to any request."""
@@ -105,9 +106,10 @@ class Gateway:
         authorization = request.headers.getall("Authorization", [])
         if request.method == "POST" and request.raw_path == RECEIPT:
             # From a device that is revoked, and so gets nowhere else.
-            receipt = await bodies.RECEIPT.read(request)
-            with self._parts.limits.asking(authorization):
-                await self._credentials.confirm(authorization, receipt.order)
+            with self._parts.limits.receiving():
+                receipt = await bodies.RECEIPT.read(request)
+                with self._parts.limits.asking(authorization):
+                    await self._credentials.confirm(authorization, receipt.order)
             return answer({"ok": True})
         # First of all, so that nobody learns anything, not even which paths exist.
         told = self._requests.told
@@ -129,6 +131,13 @@ class Gateway:
             return await self._answer(request, match, principal)
 
     async def _principal(self, authorization: list[str]) -> Principal:
+        # A task of its own: whoever hangs up has asked all the same, and counts until the answer is there.
+        looking = asyncio.create_task(self._looked_up(authorization))
+        self._looking.add(looking)
+        looking.add_done_callback(self._looking.discard)
+        return await asyncio.shield(looking)
+
+    async def _looked_up(self, authorization: list[str]) -> Principal:
         with self._parts.limits.asking(authorization):
             return await self._credentials.principal(authorization)
 
@@ -227,6 +236,13 @@ class _Seen:
             await self._credentials.seen(self._device)
 
 
+async def _continue(request: web.Request) -> None:
+    """Let a device go on that waits for leave to send its body; ask for nothing else that it may expect."""
+    if request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
 def build(credentials: Credentials, upstream: Upstream, parts: Parts | None = None) -> web.Application:
     """The application. `upstream` is opened and closed with it; `credentials` stay the caller's."""
     parts = parts or Parts.new()
@@ -237,6 +253,8 @@ def build(credentials: Credentials, upstream: Upstream, parts: Parts | None = No
         return await gateway.handle(request)  # whatever the path: there are no routes of aiohttp's
 
     application = web.Application(middlewares=[everything])
+    # Only for requests with an `Expect`, which aiohttp looks at before any middleware, and answers by itself.
+    application.router.add_route("*", "/{path:.*}", gateway.handle, expect_handler=_continue)
 
     async def connected(_: web.Application) -> AsyncIterator[None]:
         await upstream.open()

@@ -25,10 +25,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from passbook.database import database_url
 from passbook.servicedb.tables import device, device_checkpoint
 from sync_gateway.answers import Problem, unavailable
-from sync_gateway.credentials import CONNECT_WITHIN, Principal
+from sync_gateway.credentials import ANSWER_WITHIN, CONNECT_WITHIN, Principal
 
 LONGEST_POSITION = 1_000  # characters; CouchDB's sequences have some hundred
 POSITIONS_EVERY = 60.0  # seconds between two writings of positions
+_LAST_WITHIN = 1.0  # seconds, when the process stops
 _CONNECTIONS = 5
 _DEVICES_KNOWN = 20_000
 _POSITIONS_WAITING = 50_000
@@ -85,7 +86,7 @@ class Checkpoints:
         """Write a checkpoint down; those that are forgotten for it."""
         name = principal.device_id
         try:
-            async with self._engine.begin() as connection:
+            async with asyncio.timeout(ANSWER_WITHIN), self._engine.begin() as connection:
                 kept, forgotten = await _record(connection, principal, checkpoint, self._most)
         except (SQLAlchemyError, OSError) as error:
             log.warning("checkpoint_not_noted", error=type(error).__name__)
@@ -113,7 +114,7 @@ class Checkpoints:
             self._positions[device_id] = text
         return text
 
-    async def write_positions(self) -> None:
+    async def write_positions(self, within: float = ANSWER_WITHIN) -> None:
         """Write down what came since the last time: one statement for all devices."""
         noted, self._positions = self._positions, {}
         if not noted:
@@ -124,7 +125,7 @@ class Checkpoints:
             .values(position=bindparam("where"))
         )
         try:
-            async with self._engine.begin() as connection:
+            async with asyncio.timeout(within), self._engine.begin() as connection:
                 # Always in the same order, so that two gateways never wait for each other.
                 rows = [{"which": name, "where": where} for name, where in sorted(noted.items())]
                 await connection.execute(statement, rows)
@@ -147,7 +148,7 @@ class Checkpoints:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-            await self.write_positions()
+            await self.write_positions(_LAST_WITHIN)
 
 
 def _bound(known: OrderedDict[str, set[str]], name: str) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
 
 LEVEL = 4  # beyond it the time doubles for a few per cent
 SMALLEST = 400  # bytes; below, gzip gains nothing
-_GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=\s*(\d(?:\.\d*)?))?\s*(?=,|$)", re.IGNORECASE)
+_NOT_AT_ALL = ("q=0", "q=0.0", "q=0.00", "q=0.000")
 
 # RFC 1952: deflate, no name, no time, an unknown system. RFC 1951: an empty block that is the last one.
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
@@ -17,8 +16,11 @@ _LAST_BLOCK = b"\x03\0"
 
 def accepts_gzip(header: str) -> bool:
     """Whether an Accept-Encoding header admits gzip."""
-    found = _GZIP.search(header)
-    return found is not None and (found[1] is None or float(found[1]) > 0)
+    for part in header.split(","):
+        coding, _, weight = part.partition(";")
+        if coding.strip().lower() in ("gzip", "*"):
+            return weight.replace(" ", "").lower() not in _NOT_AT_ALL
+    return False
 
 
 class Compressor:

@@ -137,7 +137,7 @@ def _refusal(found: Any) -> str | None:
     return None if found.open else "maintenance"
 
 
-def _principal(found: Any) -> Principal:
+def _principal(found: Any, asked_at: float) -> Principal:
     return Principal(
         found.id,
         found.person_id,
@@ -148,7 +148,7 @@ def _principal(found: Any) -> Principal:
         written=found.written,
         generation=found.generation,
         digest=bytes(found.secret_digest),
-        known_at=time.monotonic(),
+        known_at=asked_at,
     )
 
 
@@ -166,6 +166,9 @@ class DatabaseCredentials:
         self._days = timedelta(days=device_days)
         self.grace = grace
         self._known: OrderedDict[str, Principal] = OrderedDict()
+        #: When something was last told about the access of these devices and people, and of everybody.
+        self._told: OrderedDict[str, float] = OrderedDict()
+        self._all_told = float("-inf")
         self._asking: set[asyncio.Task[Any]] = set()
 
     @classmethod
@@ -195,6 +198,7 @@ class DatabaseCredentials:
 
     async def principal(self, authorization: list[str]) -> Principal:
         name, secret = _basic(authorization)
+        asked_at = time.monotonic()
         try:
             found = (await self._rows(_ONE, {"device": name}) or [None])[0]
         except Problem:
@@ -208,7 +212,7 @@ class DatabaseCredentials:
         if refusal is not None:
             self._known.pop(name, None)
             raise unauthorized(refusal, wipe=await self._order(name) if refusal == "revoked" else None)
-        principal = _principal(found)
+        principal = _principal(found, asked_at)
         self._remember(principal)
         return principal
 
@@ -256,15 +260,38 @@ class DatabaseCredentials:
         found: dict[str, Standing] = {name: Standing() for name in devices}
         for start in range(0, len(devices), _AT_ONCE):
             some = list(devices[start : start + _AT_ONCE])
+            asked_at = time.monotonic()
             for row in await self._rows(_SOME, {"devices": some}):
                 refusal = _refusal(row)
-                found[row.id] = Standing(_principal(row)) if refusal is None else Standing(refusal=refusal)
+                found[row.id] = (
+                    Standing(_principal(row, asked_at)) if refusal is None else Standing(refusal=refusal)
+                )
         for name, one in found.items():
             if one.principal is None:
                 self._known.pop(name, None)
             elif name in self._known:
                 self._known[name] = one.principal
         return found
+
+    def forget(self, kind: str, name: str) -> None:
+        """Access of a device, a person, or (`kind` is `tenant`) everybody may have changed.
+
+        What was known of them before is not believed any more, even if nobody can tell what is so now.
+        """
+        now = time.monotonic()
+        if kind not in ("device", "person"):
+            self._all_told = now
+            self._known.clear()
+            self._told.clear()
+            return
+        self._told[name] = now
+        self._told.move_to_end(name)
+        if len(self._told) > _REMEMBERED:
+            self._all_told = max(self._all_told, self._told.popitem(last=False)[1])
+
+    def _still_believed(self, principal: Principal) -> bool:
+        told = (self._told.get(name, self._all_told) for name in (principal.device_id, principal.person_id))
+        return principal.known_at > max(self._all_told, *told)
 
     def _remember(self, principal: Principal) -> None:
         self._known[principal.device_id] = principal
@@ -280,6 +307,7 @@ class DatabaseCredentials:
             principal is None
             or not same
             or time.monotonic() - principal.known_at > self.grace
+            or not self._still_believed(principal)
             or principal.expires_at <= datetime.now(UTC)
         ):
             raise unavailable()
@@ -309,16 +337,18 @@ class DatabaseCredentials:
         on, and whoever comes and goes quickly enough would keep the database busy with new ones.
         """
         asking = asyncio.create_task(asked)
+        # Not the waiter ends it: that one may be gone by then.
+        timer = asyncio.get_running_loop().call_later(ANSWER_WITHIN, asking.cancel)
         self._asking.add(asking)
-        asking.add_done_callback(self._asked)
+        asking.add_done_callback(lambda one: self._asked(one, timer))
         await asyncio.wait({asking}, timeout=ANSWER_WITHIN)
-        if not asking.done():
-            asking.cancel()
+        if not asking.done() or asking.cancelled():
             log.error("service_database_unavailable", error="no answer")
             raise unavailable()
         return asking.result()
 
-    def _asked(self, asking: asyncio.Task[Any]) -> None:
+    def _asked(self, asking: asyncio.Task[Any], timer: asyncio.TimerHandle) -> None:
+        timer.cancel()
         self._asking.discard(asking)
         if not asking.cancelled():
             asking.exception()  # for nobody, if the device has hung up

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 
 from sync_gateway import compress, routes
-from sync_gateway.answers import COMMON_HEADERS, unavailable
+from sync_gateway.answers import COMMON_HEADERS, busy, too_many
 
 STALLED_FOR = 120.0  # seconds a device may take to read one chunk
 SMALL = 256 * 1024  # bytes of an answer that is taken in full
@@ -33,31 +33,53 @@ log = structlog.get_logger()
 
 
 class Slots:
-    """How many large answers may be on their way at a time."""
+    """How many large answers may be on their way at a time: altogether, for one person, and waiting for their turn.
 
-    def __init__(self, count: int, *, wait_within: float) -> None:
+    Each of them, and whoever waits, holds one of the connections to CouchDB.
+    """
+
+    def __init__(self, count: int, *, waiting: int, wait_within: float) -> None:
         self._free = asyncio.Semaphore(count)
+        self._each = max(2, count // 8)
+        self._room = waiting
         self._wait_within = wait_within
+        self._of_person: Counter[str] = Counter()
 
     @contextlib.asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        """A slot, for as long as this is open. Raises `Problem` (503) if none gets free."""
+    async def one(self, person: str) -> AsyncIterator[None]:
+        """A slot, for as long as this is open. Raises `Problem`: 429 for too many of a person's, 503 if all are."""
+        if self._of_person[person] >= self._each:
+            raise too_many("large_answers")
+        self._of_person[person] += 1
+        try:
+            await self._take()
+            try:
+                yield
+            finally:
+                self._free.release()
+        finally:
+            self._of_person[person] -= 1
+            if not self._of_person[person]:
+                del self._of_person[person]
+
+    async def _take(self) -> None:
+        if self._free.locked() and not self._room:
+            raise busy("large_answers")
+        self._room -= 1
         try:
             async with asyncio.timeout(self._wait_within):
                 await self._free.acquire()
         except TimeoutError:
             log.warning("too_many_large_answers")
-            raise unavailable() from None
-        try:
-            yield
+            raise busy("large_answers") from None
         finally:
-            self._free.release()
+            self._room += 1
 
 
 async def deliver(
-    request: web.Request, match: routes.Match, upstream: aiohttp.ClientResponse, slots: Slots
+    request: web.Request, match: routes.Match, upstream: aiohttp.ClientResponse, slots: Slots, person: str
 ) -> web.StreamResponse:
-    """Answer the device with what CouchDB answers."""
+    """Answer the device of this person with what CouchDB answers."""
     response, shrinks = _begun(request, match, upstream)
     if request.method == "HEAD" or upstream.status == 304:
         await _sent(request, response, b"")
@@ -79,7 +101,7 @@ async def deliver(
         response.content_length = len(body)
         await _sent(request, response, body)
         return response
-    async with slots.one():
+    async with slots.one(person):
         await _streamed(request, upstream, response, beginning, compressor)
         return response
 
@@ -188,10 +210,6 @@ def _narrow(request: web.Request) -> None:
     if request.transport is None:
         return
     request.transport.set_write_buffer_limits(high=WAITING_HERE)
-    connection = request.transport.get_extra_info("socket")
-    if connection is not None:
-        with contextlib.suppress(OSError):
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WAITING_IN_KERNEL)
 
 
 def narrow_socket(info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:

@@ -189,6 +189,8 @@ class _Feed:
         async with contextlib.aclosing(self._lines()) as answer:
             async for lines in answer:
                 last = _LAST.decode(lines.pop()) if lines[-1].startswith(b'{"last_seq"') else None
+                if any(not line.startswith(b'{"seq"') for line in lines):
+                    raise _Cutoff  # an error, in the middle of the rows
                 if lines:
                     await device.give(lines)
                     if self._left is not None:
@@ -212,7 +214,7 @@ class _Feed:
             if await delivery.begin(answer, beginning):
                 await held.aclose()  # CouchDB's connection is free, however slowly the device reads
             else:
-                await held.enter_async_context(self._upstream.slots.one())
+                await held.enter_async_context(self._upstream.slots.one(self._principal.person_id))
             kept = bytearray()
             async for chunk in delivery.chunks(beginning, answer):
                 kept += chunk

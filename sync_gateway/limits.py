@@ -28,6 +28,10 @@ _CONNECTIONS_FOR_FEEDS = 0.9
 #: Of all requests at once, the share that may be by strangers whose credential is being looked up.
 _FOR_STRANGERS = 0.125
 _KNOWN = 100_000
+#: Receipts for wipe orders at once, which anybody may begin to send.
+_RECEIPTS = 50
+#: Minutes' worth that may be owed: what is only known afterwards is paid with the next requests.
+_DEBT = 10
 #: Refusals a minute that one gets at once; each further one takes a while.
 _REFUSALS_PER_MINUTE = 30
 _PAUSE = 1.0  # seconds
@@ -56,7 +60,7 @@ class Buckets:
     """A token bucket for each key: so much a minute, and a minute's worth at once."""
 
     #: Seconds after which a bucket that nobody used is full, whatever it owed.
-    _FULL_AFTER = 120.0
+    _FULL_AFTER = 60.0 * (_DEBT + 1)
 
     def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = per_minute
@@ -73,7 +77,7 @@ class Buckets:
 
     def take(self, key: str, amount: float) -> None:
         """Take `amount`, on credit if need be: what is only known afterwards is paid with the next request."""
-        self._levels[key] = (max(self._level(key) - amount, -self._most), self._clock())
+        self._levels[key] = (max(self._level(key) - amount, -_DEBT * self._most), self._clock())
         self._levels.move_to_end(key)
         if len(self._levels) > _KNOWN:
             self._levels.popitem(last=False)
@@ -108,6 +112,7 @@ class Limits:
         self._asking: Counter[int] = Counter()
         self._known: OrderedDict[int, None] = OrderedDict()
         self._strangers = 0
+        self._receipts = 0
         self._devices: dict[str, _Count] = {}
         self._persons: dict[str, _Count] = {}
         self._tickets: dict[str, set[Ticket]] = {}
@@ -127,6 +132,17 @@ class Limits:
             yield ticket
         finally:
             self._leave(ticket)
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """While a receipt is read and taken, which needs no good credential. Raises `Problem` (503)."""
+        if self._receipts >= _RECEIPTS:
+            raise busy("receipts")
+        self._receipts += 1
+        try:
+            yield
+        finally:
+            self._receipts -= 1
 
     @contextmanager
     def asking(self, authorization: Sequence[str]) -> Iterator[None]:

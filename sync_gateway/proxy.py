@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,14 +20,13 @@ from passbook.couch_access import CouchAccess
 from sync_gateway import routes
 from sync_gateway.answers import Problem, answer, not_found, unavailable
 from sync_gateway.credentials import Principal
-from sync_gateway.delivery import ROUTE, STALLED_FOR, Slots, deliver, narrow_socket
+from sync_gateway.delivery import ROUTE, STALLED_FOR, Slots, begin, deliver, narrow_socket
 
 __all__ = ["ROUTE", "STALLED_FOR", "Upstream"]
 
 CONNECT_WITHIN = 5.0  # seconds
 WAIT_WITHIN = 10.0  # seconds that a request waits for a free connection, and a large answer for its turn
 SILENT_FOR = 90.0  # seconds without a byte from CouchDB; a live feed shows life every 60 at the latest
-LARGEST_INFO = 16_384  # bytes of a database's description
 #: Of all connections, those that large answers may hold: the rest is for everybody else.
 _FOR_LARGE = 0.75
 
@@ -62,7 +61,8 @@ class Upstream:
         self.answers: Counter[str] = Counter()
         self._session: aiohttp.ClientSession | None = None
         self._keeping: asyncio.Task[None] | None = None
-        self.slots = Slots(max(1, int(connections * _FOR_LARGE)), wait_within=WAIT_WITHIN)
+        large = max(1, int(connections * _FOR_LARGE))
+        self.slots = Slots(large, waiting=(connections - large) // 2, wait_within=WAIT_WITHIN)
 
     async def open(self) -> None:
         self._session = aiohttp.ClientSession(
@@ -91,7 +91,12 @@ class Upstream:
         upstream = await self._request(principal, "GET", self._url(principal, (), {}), {})
         async with upstream:
             await _raise_for_status(upstream, principal)
-            said = msgspec.json.decode(await upstream.content.read(LARGEST_INFO), type=dict[str, Any])
+            beginning: deque[bytes] = deque()
+            try:
+                await begin(upstream, beginning)
+                said = msgspec.json.decode(b"".join(beginning), type=dict[str, Any])
+            except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
+                raise _unreachable(error) from None
         kept = {name: said[name] for name in _INFO_FIELDS if name in said}
         return answer({"db_name": routes.DATABASE, **kept})
 
@@ -107,7 +112,7 @@ class Upstream:
             if_none_match=request.headers.get("If-None-Match"),
             multipart=_wants_multipart(request, match),
         ) as upstream:
-            return await deliver(request, match, upstream, self.slots)
+            return await deliver(request, match, upstream, self.slots, principal.person_id)
 
     @asynccontextmanager
     async def asked(

@@ -52,7 +52,7 @@ class Match:
 
     @property
     def live(self) -> bool:
-        """Whether the answer comes bit by bit, for as long as the device listens. Backwards there is an end."""
+        """Whether the answer comes bit by bit, for as long as the device listens. Backwards it is made to end."""
         return self.query.get("feed") in ("longpoll", "continuous") and self.query.get("descending") != "true"
 
 
@@ -190,6 +190,10 @@ def _checked(query: dict[str, str]) -> dict[str, str]:
         value = query[name]
         if not value.isascii() or not value.isdigit() or len(value) > _DIGITS:
             raise bad_request(f"The value of {name} is not a number.")
+    if query.get("descending") == "true" and query.get("feed", "normal") != "normal":
+        # Backwards there is nothing to wait for, but CouchDB would, for ever, if a filter left something out.
+        query.pop("heartbeat", None)
+        query["timeout"] = "1"
     for name, least in (("heartbeat", _QUIET_LEAST), ("timeout", 0)):
         if name in query:
             query[name] = str(min(max(int(query[name]), least), _QUIET_MOST))

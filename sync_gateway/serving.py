@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from passbook.errors import PortBusy, Refused
 from sync_gateway.answers import bad_request, busy, unavailable
+from sync_gateway.delivery import WAITING_IN_KERNEL
 from sync_gateway.limits import Bounds, Limits
 
 #: Seconds within which a gateway has stopped when told to; those of them that requests other than feeds have to
@@ -51,7 +52,7 @@ async def serving(
         except OSError as error:
             raise _cannot_listen(host, port, error, remedy) from None
         for one in listening.sockets:
-            _notice_the_vanished(one)
+            _prepare(one)
         try:
             yield listening.sockets[0].getsockname()[1]
         finally:
@@ -157,11 +158,13 @@ class _Full(asyncio.Protocol):
             self._timer.cancel()
 
 
-def _notice_the_vanished(listening: socket.socket) -> None:
-    """Let the system close connections whose other side is gone without a word, as a phone in a tunnel is.
+def _prepare(listening: socket.socket) -> None:
+    """Let little pile up in the system for a device that reads slowly, and let it close connections whose other
+    side is gone without a word, as a phone in a tunnel is.
 
     Connections that are taken have these options from the listening socket, where the system knows them.
     """
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WAITING_IN_KERNEL)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
         ("TCP_KEEPIDLE", GONE_AFTER // 2),

@@ -92,12 +92,14 @@ class Watch:
                 for person in people:
                     self._hub.ring(person, at)
                 return
-            case Access("device", device):
-                self._suspects.add(device)
-            case Access("person", person):
-                self._suspects.update(self._requests.devices_of(person))
-            case Access():
-                self._everybody = True
+            case Access(kind, name):
+                self._credentials.forget(kind, name)
+                if kind == "device":
+                    self._suspects.add(name)
+                elif kind == "person":
+                    self._suspects.update(self._requests.devices_of(name))
+                else:
+                    self._everybody = True
             case Gap():
                 self._everybody = True
                 self.listening.set()

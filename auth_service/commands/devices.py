@@ -71,6 +71,8 @@ def wipe(
     """Refuse a device, and order it to throw its copy away when it next comes."""
     settings = Settings.load()
     with transaction() as connection:
+        devices.revoke(connection, at_keyboard(), device, reason=reason)  # whatever comes of the order
+    with transaction() as connection:
         ordered = wiping.order(
             connection,
             at_keyboard(),

@@ -28,11 +28,17 @@ CHUNK = b"0123456789abcdef" * 4096
 
 
 class Anybody:
-    """Lets everybody in."""
+    """Lets everybody in, each as somebody else, or all as the same person."""
+
+    def __init__(self, person: str = "") -> None:
+        self._person = person
+        self._number = 0
 
     async def principal(self, *_: Any, **__: Any) -> Principal:
+        self._number += 1
+        person = self._person or f"person-{self._number}"
         expires = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
-        return Principal("device", "person", "database", True, expires)
+        return Principal(f"device of {person}", person, "database", True, expires)
 
     async def seen(self, *_: Any, **__: Any) -> None:
         pass
@@ -43,13 +49,13 @@ class Anybody:
 
 @contextlib.asynccontextmanager
 async def before(
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], *, connections: int
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], *, connections: int, person: str = ""
 ) -> AsyncIterator[str]:
     """A gateway with so many connections, before a CouchDB that is just this handler."""
     couch = web.Application()
     couch.router.add_route("*", "/{tail:.*}", handler)
     async with serving(couch, "127.0.0.1", 0) as upstream:
-        application = build(Anybody(), Upstream(f"http://a:b@127.0.0.1:{upstream}", connections=connections))
+        application = build(Anybody(person), Upstream(f"http://a:b@127.0.0.1:{upstream}", connections=connections))
         async with serving(application, "127.0.0.1", 0) as port:
             yield f"http://127.0.0.1:{port}"
 
@@ -89,6 +95,33 @@ async def by_path(request: web.Request) -> web.StreamResponse:
     return await (endless if request.path.endswith("_all_docs") else small)(request)
 
 
+async def test_a_description_that_comes_in_pieces() -> None:
+    async def in_pieces(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        for piece in (b'{"doc_count"', b':7,"update', b'_seq":"7-a"}'):
+            await response.write(piece)
+            await asyncio.sleep(0.02)
+        return response
+
+    async with (
+        before(in_pieces, connections=2) as url,
+        aiohttp.ClientSession() as http,
+        http.get(f"{url}/passbook") as response,
+    ):
+        assert response.status == 200
+        assert await response.json() == {"db_name": "passbook", "doc_count": 7, "update_seq": "7-a"}
+
+
+async def test_one_person_has_few_large_answers_at_a_time() -> None:
+    async with before(endless, connections=32, person="one") as url:
+        sleepers = [await Sleeper.asking(url, "/passbook/_all_docs") for _ in range(3)]
+        async with aiohttp.ClientSession() as http, http.get(f"{url}/passbook/_all_docs") as response:
+            assert response.status == 429
+        for sleeper in sleepers:
+            await sleeper.leave()
+
+
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 async def test_a_small_answer_is_whole_and_has_its_length(encoding: str) -> None:
     async with (
@@ -117,17 +150,24 @@ async def test_small_answers_hold_no_connection_however_slowly_they_are_read() -
 
 async def test_large_answers_leave_connections_for_the_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy, "WAIT_WITHIN", 0.5)
-    async with before(by_path, connections=4) as url, aiohttp.ClientSession() as http:
-        sleepers = [await Sleeper.asking(url, "/passbook/_all_docs") for _ in range(3)]
+    async with before(by_path, connections=8) as url, aiohttp.ClientSession() as http:
+        sleepers = [await Sleeper.asking(url, "/passbook/_all_docs") for _ in range(6)]
+
+        async def one_more() -> float:
+            started = time.monotonic()
+            async with http.get(f"{url}/passbook/_all_docs") as response:
+                assert (response.status, (await response.json())["code"]) == (503, "busy")
+                assert int(response.headers["Retry-After"]) > 0
+            return time.monotonic() - started
+
+        # A seventh large one waits for its turn, but not for ever; an eighth finds no room to wait.
+        waits = [asyncio.create_task(one_more()) for _ in range(2)]
         for _ in range(5):
             async with http.get(f"{url}/passbook/loan:1") as response:
                 assert await response.read() == SMALL
-        # A fourth large one waits for its turn, but not for ever.
-        started = time.monotonic()
-        async with http.get(f"{url}/passbook/_all_docs") as response:
-            assert (response.status, (await response.json())["code"]) == (503, "unavailable")
-            assert int(response.headers["Retry-After"]) > 0
-        assert 0.4 < time.monotonic() - started < 5
+        took = sorted(await asyncio.gather(*waits))
+        assert took[0] < took[1]
+        assert 0.4 < took[1] < 5
         await sleepers.pop().leave()
         again = await Sleeper.asking(url, "/passbook/_all_docs")
         assert (await again.reader.read(11)) == b"TTP/1.1 200"

@@ -246,9 +246,13 @@ def test_buckets_that_are_full_again_are_forgotten() -> None:
         buckets.take(f"device-{number}", 1)
     assert len(buckets) == 10_000
     buckets.take("device-0", 1000)
-    clock.now += 119
+    clock.now += 599
     buckets.take("device-1", 1)
-    assert buckets.wait("device-0", 1) == 0  # it owed a minute at most, and two have passed
+    # It owes ten minutes' worth at most, and those have nearly passed; then a minute's worth fills it again.
+    assert buckets.wait("device-0", 1) == pytest.approx(2)
+    clock.now += 60
+    buckets.take("device-1", 1)
+    assert buckets.wait("device-0", 1) == 0
     clock.now += 2
     buckets.take("device-1", 1)
     assert len(buckets) == 1

@@ -207,6 +207,45 @@ async def test_a_body_that_never_ends(
     await gone(gateway)
 
 
+async def test_receipts_that_never_end(device: Device, gateway: Running) -> None:
+    """Anybody may begin to send one; that takes nothing from those who synchronise."""
+    raws = []
+    for _ in range(80):
+        raws.append(raw := await Raw.connect(device.url))
+        raw.writer.write(b"POST /wiped HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n{")
+        raw.read()
+    await until(lambda: sum(raw.status == 503 for raw in raws) == 30)
+    assert gateway.parts.limits.requests == 50
+    await served(device)
+    for raw in raws:
+        await raw.close()
+    await gone(gateway)
+
+
+async def test_what_a_request_expects_is_not_told_back(device: Device) -> None:
+    for expected, authorization in (("secret-thing", ""), ("100-continue", device.headers["Authorization"])):
+        raw = await Raw.connect(device.url)
+        head = f"GET /passbook HTTP/1.1\r\nHost: x\r\nExpect: {expected}\r\nConnection: close\r\n"
+        raw.writer.write(f"{head}Authorization: {authorization}\r\n\r\n".encode())
+        said = await raw.reader.read()
+        assert (b"HTTP/1.1 200 OK" if authorization else b"HTTP/1.1 401 ") in said
+        assert said.startswith(b"HTTP/1.1 100 Continue") == bool(authorization)
+        assert b"aiohttp" not in said
+        assert b"secret-thing" not in said
+        await raw.close()
+
+
+async def test_backwards_and_live_ends_at_once(device: Device, couch: Couch, gateway: Running) -> None:
+    """With a filter that leaves something out CouchDB would wait for the rest for ever, and hold a connection."""
+    await couch.write(device.database, {"_id": "loan:1"}, {"_id": "loan:2"})
+    for kind in ("continuous", "longpoll"):
+        filtered = "filter=_doc_ids&doc_ids=%5B%22nothing%22%5D"
+        raw = await Raw.asks(device, f"_changes?feed={kind}&descending=true&heartbeat=1000&{filtered}")
+        assert await raw.over(within=5) == "end"
+        await raw.close()
+    await gone(gateway)
+
+
 async def test_requests_that_wait_behind_a_feed(
     device: Device, couch: Couch, people: People, gateway: Running
 ) -> None:

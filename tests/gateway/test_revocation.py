@@ -420,6 +420,28 @@ async def test_known_good_devices_are_served_while_the_database_is_away(
             await answer.close()
 
 
+async def test_who_was_revoked_before_the_database_went_away_is_not_served(
+    device: Device, couch_url: str, access: Access, service_url: str
+) -> None:
+    """Told of it with nothing open: what was known before is not believed any more."""
+    async with cut_from_database(service_url, couch_url, grace=300) as (pipe, gateway):
+        one = gateway.of(device)
+        for act in (access.revoke, access.suspend, access.switch_off):
+            gateway.credentials.__dict__.update(_all_told=float("-inf"))
+            answer = await Raw.asks(one, "")
+            await answer.over()
+            await answer.close()
+            told = gateway.parts.requests.told
+            act(one)
+            await until(lambda told=told: gateway.parts.requests.told > told)
+            await go_away(pipe, "refuses")
+            answer = await Raw.asks(one, "")
+            assert (await answer.over(), answer.status) == ("end", 503)
+            await answer.close()
+            pipe.refuses = False
+            await until(gateway.watch.listening.is_set)
+
+
 async def test_after_the_grace_nothing_is_served_and_nothing_stays_open(
     device: Device, couch: Couch, couch_url: str, people: People, service_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

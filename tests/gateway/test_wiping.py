@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from passbook.servicedb.engine import ServiceDatabase
 from sync_gateway.credentials import DatabaseCredentials
 from tests.gateway.conftest import running_gateway
 from tests.support.actors import TESTER
+from tests.support.databases import Postgres
 
 SECRET = "a secret of the tests, forty characters long"
 ISSUER = "https://auth.example.org"
@@ -56,10 +58,11 @@ class Phone:
         }
 
     def order(self, **more: Any) -> devices.Device:
+        device, given = self.credential.device, {"secret": SECRET, "issuer": ISSUER, "reason": "stolen", **more}
         with self.database.begin() as connection:
-            return wiping.order(
-                connection, TESTER, self.credential.device, secret=SECRET, issuer=ISSUER, reason="stolen", **more
-            )
+            devices.revoke(connection, TESTER, device)
+        with self.database.begin() as connection:
+            return wiping.order(connection, TESTER, device, **given)
 
     def seen(self) -> devices.Device:
         with self.database.begin() as connection:
@@ -160,6 +163,32 @@ async def test_T06_a_device_without_a_key_is_not_ordered(phone: Phone) -> None:
         connection.exec_driver_sql("UPDATE device SET wipe_kid = NULL")
     with pytest.raises(Conflict, match="would not believe"):
         phone.order()
+
+
+async def test_T06_a_device_whose_key_is_lost_is_revoked_all_the_same(phone: Phone) -> None:
+    with pytest.raises(Conflict, match="another secret"):
+        phone.order(secret="x" * 40)
+    assert (phone.seen().state, phone.seen().wipe) == ("revoked", None)
+
+
+def test_after_the_secret_was_lost_new_devices_believe_a_new_key(service_url: str) -> None:
+    server, life, secret = Postgres(service_url), timedelta(minutes=10), "another secret, forty characters long too"
+    with server.database() as url:
+        database = ServiceDatabase(url)
+        database.migrate()
+        with database.begin() as connection:
+            keys.ensure(connection, TESTER, SECRET)
+            lost = keys.wipe_key(connection)
+            keys.rotate(connection, TESTER, SECRET, tokens_live=life)
+            assert keys.wipe_key(connection) == lost  # devices go on believing it
+            keys.rotate(connection, TESTER, secret, tokens_live=life)
+            now = keys.wipe_key(connection)
+            assert lost is not None
+            assert now is not None
+            assert now["kid"] != lost["kid"]
+            keys.private_key(connection, now["kid"], secret)
+        database.dispose()
+    server.close()
 
 
 async def judged(phone: Phone, orders: list[str]) -> list[bool]:

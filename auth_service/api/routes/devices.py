@@ -60,6 +60,8 @@ def wipe(device: DeviceId, body: Reason, door: AnAdministrator) -> devices.Devic
     """
     service = door.service
     with door.enter("support", "wipe a device") as (connection, _):
+        devices.revoke(connection, door.by, device, reason=body.reason)  # whatever comes of the order
+    with door.enter("support", "wipe a device") as (connection, _):
         ordered = wiping.order(
             connection,
             door.by,
