@@ -273,8 +273,8 @@ class Command:
 
     async def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Send a signal; exit status and everything that it said on standard error."""
-        # Not `Process.send_signal`: on its way it looks whether the process has ended, and may take the exit status of
-        # one that was just killed away from whoever waits for it.
+        # Not `Process.send_signal`: on its way it looks whether the process has ended, and may take the exit status
+        # of one that was just killed away from whoever waits for it.
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, number)
