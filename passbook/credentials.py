@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import re
 import secrets
+
+_NOBODY = b"\0" * 32
 
 
 def new_id(prefix: str) -> str:
@@ -22,6 +25,11 @@ def new_secret() -> str:
 def secret_digest(secret: str | bytes) -> bytes:
     """How a replication secret is kept. Plain SHA-256: a slow hash guards guessable passwords, not 256 bits."""
     return hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).digest()
+
+
+def same_secret(secret: str | bytes, digest: bytes | None) -> bool:
+    """Whether this is the secret kept as `digest`; None where nobody has one, which takes the same time."""
+    return hmac.compare_digest(secret_digest(secret), _NOBODY if digest is None else digest)
 
 
 def principal(person_id: str) -> str:

@@ -20,12 +20,11 @@ import structlog
 from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from passbook.database import database_url
 from passbook.servicedb.tables import device, device_checkpoint
 from sync_gateway.answers import Problem, unavailable
-from sync_gateway.credentials import ANSWER_WITHIN, CONNECT_WITHIN, Principal
+from sync_gateway.credentials import ANSWER_WITHIN, Principal, service_engine
 
 LONGEST_POSITION = 1_000  # characters; CouchDB's sequences have some hundred
 POSITIONS_EVERY = 60.0  # seconds between two writings of positions
@@ -55,17 +54,7 @@ class Checkpoints:
     @classmethod
     def at(cls, service_url: str, *, most: int = 20) -> Checkpoints:
         """For the service database with this address."""
-        return cls(
-            create_async_engine(
-                database_url(service_url),
-                hide_parameters=True,
-                pool_size=_CONNECTIONS,
-                max_overflow=0,
-                pool_timeout=CONNECT_WITHIN,
-                connect_args={"connect_timeout": CONNECT_WITHIN},
-            ),
-            most=most,
-        )
+        return cls(service_engine(service_url, _CONNECTIONS), most=most)
 
     async def close(self) -> None:
         await self._engine.dispose()

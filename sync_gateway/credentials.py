@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
@@ -23,7 +22,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from passbook.credentials import secret_digest
+from passbook.credentials import same_secret
 from passbook.database import database_url
 from passbook.servicedb.tables import device, person, tenant, written
 from sync_gateway import wipes
@@ -34,7 +33,6 @@ LONGEST_HEADER = 2048  # characters of an Authorization header
 CONNECT_WITHIN = 5  # seconds
 ANSWER_WITHIN = 3.0  # seconds after which the service database counts as away
 _AT_ONCE = 1000  # devices looked up in one query
-NOBODY = b"\0" * 32  # compared with when there is no such device, so that this takes the same work
 
 log = structlog.get_logger()
 
@@ -155,6 +153,19 @@ def _principal(found: Any, asked_at: float) -> Principal:
 _Result = TypeVar("_Result")
 
 
+def service_engine(service_url: str, connections: int, **more: Any) -> AsyncEngine:
+    """The service database, asked over at most so many connections, which stay open."""
+    return create_async_engine(
+        database_url(service_url),
+        hide_parameters=True,  # they would stand in logs
+        pool_size=connections,
+        max_overflow=0,  # what is over would be closed after each question, and made anew for the next
+        pool_timeout=CONNECT_WITHIN,
+        connect_args={"connect_timeout": CONNECT_WITHIN},
+        **more,
+    )
+
+
 class DatabaseCredentials:
     """Devices and people as the service database has them.
 
@@ -177,15 +188,8 @@ class DatabaseCredentials:
     ) -> DatabaseCredentials:
         """For the service database with this address; who synchronises may do so for `device_days` more."""
         return cls(
-            create_async_engine(
-                database_url(service_url),
-                hide_parameters=True,  # they would stand in logs
-                isolation_level="AUTOCOMMIT",  # one read per request: no BEGIN, no ROLLBACK
-                pool_size=connections,
-                max_overflow=0,  # what is over would be closed after each question, and made anew for the next
-                pool_timeout=CONNECT_WITHIN,
-                connect_args={"connect_timeout": CONNECT_WITHIN},
-            ),
+            # One read per request: no BEGIN, no ROLLBACK.
+            service_engine(service_url, connections, isolation_level="AUTOCOMMIT"),
             device_days=device_days,
             grace=grace,
         )
@@ -203,7 +207,7 @@ class DatabaseCredentials:
             found = (await self._rows(_ONE, {"device": name}) or [None])[0]
         except Problem:
             return self._remembered(name, secret)
-        same = hmac.compare_digest(secret_digest(secret), bytes(found.secret_digest) if found else NOBODY)
+        same = same_secret(secret, bytes(found.secret_digest) if found else None)
         if not found or not same:
             if not found:
                 self._known.pop(name, None)
@@ -302,7 +306,7 @@ class DatabaseCredentials:
     def _remembered(self, name: str, secret: bytes) -> Principal:
         """A device that was good a moment ago. Raises `Problem` (503) for all others: nothing is known of them."""
         principal = self._known.get(name)
-        same = hmac.compare_digest(secret_digest(secret), NOBODY if principal is None else principal.digest)
+        same = same_secret(secret, None if principal is None else principal.digest)
         if (
             principal is None
             or not same

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from passbook.audit.chain import PENDING, Actor, Pending, record
 from passbook.audit.events import WipeConfirmed
-from passbook.credentials import secret_digest
+from passbook.credentials import same_secret
 from passbook.servicedb.tables import device, wipe_order
 
 
@@ -48,8 +48,7 @@ async def confirm(engine: AsyncEngine, device_id: str, secret: bytes, nonce: str
             .where(device.c.id == device_id)
             .with_for_update(of=wipe_order)
         ).one_or_none()
-        digest = bytes(row.secret_digest) if row else b"\0" * 32
-        same = hmac.compare_digest(secret_digest(secret), digest)
+        same = same_secret(secret, bytes(row.secret_digest) if row else None)
         if row is None or not same or not hmac.compare_digest(row.nonce.encode(), nonce.encode()):
             return False
         if row.received_at is None:
