@@ -118,6 +118,17 @@ def too_large() -> Problem:
     return Problem(413, "too_large", "The request body is too large.")
 
 
+def encoded() -> Problem:
+    """A body that would have to be unpacked first. `error` is CouchDB's word for it."""
+    return Problem(
+        415,
+        "bad_content_type",
+        "Request bodies are taken as they are; send this one without Content-Encoding.",
+        code="unsupported_encoding",
+        headers={"Accept-Encoding": "identity"},
+    )
+
+
 def answer(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A complete JSON answer."""
     return web.Response(

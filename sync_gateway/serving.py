@@ -27,6 +27,12 @@ GONE_AFTER = 120  # seconds without a sign of the other side's network
 #: An application's limits, if it has any.
 LIMITS = web.AppKey("limits", Limits)
 
+#: How long, and how much of, a body that was refused unread is taken from the network and thrown away.
+_THROWN_AWAY_WITHIN = 5.0
+_THROWN_AWAY_MOST = 1_000_000
+#: Bytes of a body that wait in this process before no more is taken from the network; twice that at most.
+_WAITING_FOR_US = 64 * 1024
+
 _FULL_SECONDS = 5.0  # for somebody who finds no room to ask, and be told
 _FULL_AT_ONCE = 1000
 _REMEDY = "Choose another with --host and --port, or PASSBOOK_GATEWAY_HOST and PASSBOOK_GATEWAY_PORT."
@@ -89,7 +95,7 @@ class _Door:
 class _Connection(web.RequestHandler):
     """One connection, counted. What is no HTTP gets our answer instead of aiohttp's, which names its version."""
 
-    __slots__ = ("_door",)
+    __slots__ = ("_door", "_thrown_away")
 
     def __init__(self, door: _Door, server: web.Server, logger: logging.Logger, idle_seconds: float) -> None:
         # From the connection, or the last answer, the next request's headers have so long to arrive in full.
@@ -99,8 +105,12 @@ class _Connection(web.RequestHandler):
             logger=logger,
             access_log=None,  # type: ignore[arg-type] # the gateway writes its own
             keepalive_timeout=idle_seconds,
+            auto_decompress=False,  # also what is thrown away would be unpacked: 60 kB become 60 MB
+            lingering_time=_THROWN_AWAY_WITHIN,
+            read_bufsize=_WAITING_FOR_US,
         )
         self._door = door
+        self._thrown_away = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._door.connections += 1
@@ -109,6 +119,18 @@ class _Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._door.connections -= 1
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._request_in_progress or self._waiter is not None:
+            self._thrown_away = 0
+        else:
+            # The rest of a body that nobody wanted: read for a while, or the answer would not reach the other side.
+            self._thrown_away += len(data)
+            if self._thrown_away > _THROWN_AWAY_MOST:
+                if self.transport is not None:
+                    self.transport.abort()
+                return
+        super().data_received(data)
 
     def handle_error(
         self,

@@ -49,6 +49,7 @@ _SIMPLE = {
     404: ("not_found", "There is nothing here."),
     405: ("method_not_allowed", "This cannot be done here."),
     413: ("too_large", "A request has at most 64 KiB."),
+    415: ("unsupported_encoding", "Requests are taken as they are; send this one without Content-Encoding."),
     500: ("internal", "Something went wrong on our side; the same request may be repeated."),
 }
 
@@ -85,7 +86,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For a route's `responses`: the errors it may answer, besides those that any may."""
     return {
         status: {"model": Problem, "description": HTTPStatus(status).phrase}
-        for status in sorted({*statuses, 400, 413, 422, 503})
+        for status in sorted({*statuses, 400, 413, 415, 422, 503})
     }
 
 

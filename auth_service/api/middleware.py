@@ -33,11 +33,16 @@ _HEADERS = {
 }
 
 
-class _TooLarge(HTTPException):
-    """Of this kind, because FastAPI makes a 400 of any other that comes while it reads a body."""
+class _Untaken(HTTPException):
+    """A body that is not taken. Of this kind, because FastAPI makes a 400 of any other that comes while reading."""
 
-    def __init__(self) -> None:
-        super().__init__(413, headers={"Connection": "close"})
+
+def _too_large() -> _Untaken:
+    return _Untaken(413, headers={"Connection": "close"})
+
+
+def _encoded() -> _Untaken:
+    return _Untaken(415, headers={"Accept-Encoding": "identity"})
 
 
 class Surroundings:
@@ -61,7 +66,7 @@ class Surroundings:
             message = await receive()
             size += len(message.get("body", b""))
             if size > LARGEST_BODY:
-                raise _TooLarge
+                raise _too_large()
             return message
 
         async def marked(message: Message) -> None:
@@ -75,11 +80,9 @@ class Surroundings:
             await send(message)
 
         try:
-            declared = Headers(scope=scope).get("content-length", "0")
-            if declared.isdigit() and int(declared) > LARGEST_BODY:
-                raise _TooLarge
+            _check_body(Headers(scope=scope))
             await self._app(scope, limited, marked)
-        except _TooLarge as error:
+        except _Untaken as error:
             if status:
                 raise
             await envelope.of_status(Request(scope), error)(scope, receive, marked)
@@ -105,6 +108,16 @@ class Surroundings:
                 status=status,
                 seconds=round(seconds, 4),
             )
+
+
+def _check_body(headers: Headers) -> None:
+    """Raise what a body gets that is not even looked at: one that is too large, or would have to be unpacked."""
+    codings = ",".join(headers.getlist("content-encoding")).split(",")
+    if any(coding.strip().lower() not in ("", "identity") for coding in codings):
+        raise _encoded()
+    declared = headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > LARGEST_BODY:
+        raise _too_large()
 
 
 def _where(error: Exception) -> list[str]:
