@@ -7,6 +7,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from passbook.data_directory import data_directory
 from passbook.errors import Refused
 from passbook.settings import Settings
 
@@ -20,7 +21,7 @@ def auth_secret(settings: Settings) -> str:
     path = settings.data_dir.absolute() / _NAME
     with suppress(FileNotFoundError):
         return _read(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    data_directory(path.parent)
     # Written whole under another name: two processes that start at once agree on whichever was first.
     fresh = path.with_name(f"{_NAME}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

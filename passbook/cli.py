@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from passbook import __version__, log
+from passbook.addresses import hide_credentials
 from passbook.context import opened
 from passbook.errors import PassbookError
 from passbook.output import Json, print_facts, print_json, print_table
@@ -132,9 +133,9 @@ def main() -> None:
     try:
         app(prog_name="passbook")
     except PassbookError as error:
-        print(f"passbook: {error.message}", file=sys.stderr)
+        print(f"passbook: {hide_credentials(error.message)}", file=sys.stderr)
         if error.remedy:
-            print(f"          {error.remedy}", file=sys.stderr)
+            print(f"          {hide_credentials(error.remedy)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
@@ -146,7 +147,7 @@ def main() -> None:
         print(f"passbook: this is a defect of Passbook: {type(error).__name__}.", file=sys.stderr)
         print("          Nothing was lost; the same command can be repeated. Details:", file=sys.stderr)
         for line in traceback.format_exception_only(error)[:1]:
-            print(f"          {line.strip().splitlines()[0][:300]}", file=sys.stderr)
+            print(f"          {hide_credentials(line.strip().splitlines()[0])[:300]}", file=sys.stderr)
         if _level() == "debug":
             traceback.print_exc()
         sys.exit(EXIT_BUG)

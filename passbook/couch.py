@@ -16,8 +16,8 @@ from urllib.parse import quote, unquote, urlsplit
 import aiohttp
 import msgspec
 
+from passbook.addresses import without_credentials
 from passbook.errors import Refused, Unavailable
-from passbook.settings import without_credentials
 
 #: A write that takes longer than this has failed; the next pass finds out what became of it.
 _REQUEST_SECONDS = 120.0

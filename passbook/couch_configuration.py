@@ -14,8 +14,8 @@ from urllib.parse import quote, unquote, urlsplit
 import aiohttp
 import msgspec
 
+from passbook.addresses import without_credentials
 from passbook.errors import Refused, Unavailable
-from passbook.settings import without_credentials
 
 #: How the embedded server calls itself.
 EMBEDDED_VENDOR = "Passbook embedded server"

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
+from passbook.addresses import can_be_misread
 from passbook.errors import PassbookError, Refused, Unavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 _DRIVERS = {
     "postgres": "postgresql+psycopg",
@@ -38,6 +44,11 @@ _DENIALS = ("permission denied", "(1142,", "(1143,")
 
 def database_url(address: str) -> URL:
     """The SQLAlchemy address for what an operator wrote: `postgresql://…` or `mysql://…`, driver filled in."""
+    if can_be_misread(address):
+        raise Refused(
+            "The address of a database cannot be read.",
+            remedy="Write @, /, ? and # in its user name and password as %40, %2F, %3F and %23.",
+        )
     try:
         url = make_url(address)
         return url.set(drivername=_DRIVERS[url.drivername.split("+")[0]])
@@ -45,6 +56,22 @@ def database_url(address: str) -> URL:
         raise Refused(
             "The address of a database cannot be read.", remedy="Begin it with postgresql:// or mysql://."
         ) from None
+
+
+def sql_engine(url: URL, **options: Any) -> Engine:
+    """An engine on a database; `options` are SQLAlchemy's.
+
+    Every engine is made here or by `async_sql_engine`: what a statement is given may be a secret or somebody's
+    name, and neither an error nor a log may repeat it.
+    """
+    return create_engine(url, hide_parameters=True, **options)
+
+
+def async_sql_engine(url: URL, **options: Any) -> AsyncEngine:
+    """As `sql_engine`, for asyncio."""
+    from sqlalchemy.ext.asyncio import create_async_engine  # slow to import, and no command needs it
+
+    return create_async_engine(url, hide_parameters=True, **options)
 
 
 @contextmanager

@@ -63,10 +63,16 @@ DECLARATIONS = (
         "public_url",
         str,
         "",
-        "Address at which devices reach the gateway; goes into every replication credential. "
-        "Unset: the gateway's port on this machine.",
+        "Address at which devices reach the gateway; goes into every replication credential. It begins with "
+        "https://; http:// is for this machine alone. Unset: the gateway's port on this machine.",
     ),
-    Declaration("data_dir", Path, Path(".passbook"), "Where everything embedded keeps its data, sockets and logs."),
+    Declaration(
+        "data_dir",
+        Path,
+        Path(".passbook"),
+        "Where everything embedded keeps its data, sockets and logs. It belongs to the user who runs Passbook, and "
+        "is closed to others.",
+    ),
     Declaration("gateway_host", str, "127.0.0.1", "Address on which `passbook gateway` listens."),
     Declaration("gateway_port", int, 8710, "Port on which `passbook gateway` listens.", minimum=0),
     Declaration(
@@ -146,8 +152,8 @@ DECLARATIONS = (
         "auth_url",
         str,
         "",
-        "Address at which apps and administrators reach the auth service; the issuer in its tokens. "
-        "Unset: the auth service's port on this machine.",
+        "Address at which apps and administrators reach the auth service; the issuer in its tokens. It begins with "
+        "https://; http:// is for this machine alone. Unset: the auth service's port on this machine.",
     ),
     Declaration(
         "auth_secret",

@@ -14,19 +14,27 @@ from typing import Any
 
 import structlog
 
+from passbook.addresses import HIDDEN, hide_credentials
+
 _SECRET_KEYS = re.compile(r"password|secret|authorization|token|cookie", re.IGNORECASE)
-_URL_CREDENTIALS = re.compile(r"(\w+://)[^/\s:@]*:[^/\s@]+@")
-_HIDDEN = "***"
 
 
 def redact(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """Blank the values of keys that name secrets, and credentials inside URLs."""
-    for key, value in entry.items():
-        if key != "event" and _SECRET_KEYS.search(key):
-            entry[key] = _HIDDEN
-        elif isinstance(value, str) and "://" in value:
-            entry[key] = _URL_CREDENTIALS.sub(rf"\1{_HIDDEN}@", value)
-    return entry
+    """Blank the values of keys that name secrets, and credentials inside addresses, however deep."""
+    return {key: HIDDEN if _SECRET_KEYS.search(key) else _redacted(value) for key, value in entry.items()}
+
+
+def _redacted(value: Any) -> Any:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case str():
+            return hide_credentials(value)
+        case Mapping():
+            return {key: HIDDEN if _SECRET_KEYS.search(str(key)) else _redacted(one) for key, one in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_redacted(one) for one in value]
+    return hide_credentials(repr(value))  # which is what the renderers would write
 
 
 def configure(level: str, style: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from passbook.database import sql_engine
 
 
 def read_only_engine(url: URL, *, statement_seconds: float, connect_seconds: float) -> Engine:
@@ -12,10 +14,9 @@ def read_only_engine(url: URL, *, statement_seconds: float, connect_seconds: flo
 
     Both hold by the session's own settings, whatever the user is allowed to. A transaction sees one point in time.
     """
-    engine = create_engine(
+    engine = sql_engine(
         url,
         pool_size=2,
-        hide_parameters=True,
         pool_pre_ping=True,
         connect_args={"connect_timeout": max(1, round(connect_seconds))},
         isolation_level="REPEATABLE READ",

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from passbook.addresses import HIDDEN, can_be_misread, is_in_clear, without_credentials
 from passbook.credentials import signing_key
 from passbook.declarations import DECLARATIONS, PREFIX, Declaration
 from passbook.errors import Refused
@@ -117,6 +118,8 @@ class Settings:
         _check_url("PASSBOOK_COUCHDB_URL", self.couchdb_url, ("http", "https"))
         _check_url("PASSBOOK_PUBLIC_URL", self.public_url, ("http", "https"))
         _check_url("PASSBOOK_AUTH_URL", self.auth_url, ("http", "https"))
+        _check_tls("PASSBOOK_PUBLIC_URL", self.public_url)
+        _check_tls("PASSBOOK_AUTH_URL", self.auth_url)
         if self.auth_secret and len(self.auth_secret) < _SHORTEST_SECRET:
             raise Refused(
                 f"PASSBOOK_AUTH_SECRET has less than {_SHORTEST_SECRET} characters.",
@@ -185,16 +188,6 @@ def unknown(environ: Mapping[str, str]) -> list[str]:
     )
 
 
-def without_credentials(url: str) -> str:
-    """`url` without user name and password, fit for messages and logs."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if ":" in host:
-        host = f"[{host}]"
-    netloc = f"{host}:{parts.port}" if parts.port else host
-    return urlunsplit((parts.scheme, netloc, parts.path, "", ""))
-
-
 def _value(declaration: Declaration, text: str) -> Any:
     if text == "":
         return declaration.default
@@ -223,6 +216,11 @@ def _value(declaration: Declaration, text: str) -> Any:
 def _check_url(variable: str, url: str, schemes: tuple[str, ...]) -> None:
     if not url:
         return
+    if can_be_misread(url):
+        raise Refused(
+            f"{variable} has a character in its user name or password that an address cannot hold.",
+            remedy="Write it percent-encoded: %40 for @, %2F for /, %3F for ?, %23 for #, %20 for a space.",
+        )
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -236,12 +234,21 @@ def _check_url(variable: str, url: str, schemes: tuple[str, ...]) -> None:
         )
 
 
+def _check_tls(variable: str, url: str) -> None:
+    if is_in_clear(url):
+        raise Refused(
+            f"{variable} begins with http://: whoever is on the way could read and change what phones send.",
+            remedy="Write https://, with a TLS proxy in front. Without TLS it may name this machine alone: "
+            "localhost, 127.0.0.1 or [::1], which a phone on a cable reaches by `adb reverse`.",
+        )
+
+
 def _shown(declaration: Declaration, value: Any) -> str:
     if value is None or value == "":
         return ""
     if declaration.secret and "://" not in str(value):
-        return "***"
+        return HIDDEN
     if declaration.secret:
         shown = without_credentials(str(value))
-        return shown.replace("://", "://***@", 1) if urlsplit(str(value)).username else shown
+        return shown.replace("://", f"://{HIDDEN}@", 1) if "@" in str(value) else shown
     return str(value)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from passbook.context import opened
-from passbook.database import database_url, shown, speaking_to
+from passbook.database import database_url, shown, speaking_to, sql_engine
 from passbook.errors import Refused
 from passbook.output import Json, print_facts, print_json
 from passbook.progress import reporting
@@ -152,7 +152,7 @@ def _ledger(url: str | None) -> Iterator[Engine]:
     settings = Settings.load()
     with opened(settings, ledger=not url) as outside:
         address = database_url(url or outside.ledger_url)
-        engine = create_engine(address)
+        engine = sql_engine(address)
         try:
             with speaking_to("ledger", address, "PASSBOOK_LEDGER_URL"):
                 yield engine

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import aiohttp
 from aiohttp import web
 
-from passbook.settings import without_credentials
+from passbook.addresses import without_credentials
 from sync_gateway.answers import COMMON_HEADERS, Problem, answer, not_found
 from sync_gateway.credentials import Credentials
 from sync_gateway.metrics import Metrics

@@ -20,10 +20,10 @@ import structlog
 from sqlalchemy import Executable, Text, any_, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from passbook.credentials import same_secret
-from passbook.database import database_url
+from passbook.database import async_sql_engine, database_url
 from passbook.servicedb.tables import device, person, tenant, written
 from sync_gateway import wipes
 from sync_gateway.answers import Problem, unauthorized, unavailable
@@ -155,9 +155,8 @@ _Result = TypeVar("_Result")
 
 def service_engine(service_url: str, connections: int, **more: Any) -> AsyncEngine:
     """The service database, asked over at most so many connections, which stay open."""
-    return create_async_engine(
+    return async_sql_engine(
         database_url(service_url),
-        hide_parameters=True,  # they would stand in logs
         pool_size=connections,
         max_overflow=0,  # what is over would be closed after each question, and made anew for the next
         pool_timeout=CONNECT_WITHIN,

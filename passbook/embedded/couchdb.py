@@ -20,6 +20,7 @@ from pathlib import Path
 
 import structlog
 
+from passbook.data_directory import data_directory, kept_private
 from passbook.embedded import node
 from passbook.embedded.lifecycle import Service, last_lines
 from passbook.errors import Unavailable
@@ -50,9 +51,7 @@ class CouchAddress:
 @contextlib.contextmanager
 def running(settings: Settings) -> Iterator[CouchAddress]:
     """The embedded server of `settings.data_dir`, healthy; it stays for as long as this is open."""
-    directory = settings.data_dir.absolute() / "couchdb"
-    directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(0o700)
+    directory = kept_private(data_directory(settings.data_dir) / "couchdb")
     found = node.find()
     program = _program(directory)
     node.ensure_packages(program, found)

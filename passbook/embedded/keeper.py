@@ -199,6 +199,7 @@ def detach(log: Path) -> IO[bytes]:
             os._exit(0 if pipe.read(1) else 1)
     os.close(reading)
     os.setsid()
+    os.umask(0o077)  # what it makes is for its own user alone
     os.chdir("/")  # or the folder of the first user could not be removed or unmounted
     null = os.open(os.devnull, os.O_RDONLY)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

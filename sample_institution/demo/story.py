@@ -13,8 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine
 
+from passbook.data_directory import data_directory
+from passbook.database import database_url, sql_engine
 from passbook.embedded import couchdb, node, postgres
 from passbook.errors import PortBusy, Unavailable
 from passbook.settings import Settings
@@ -46,11 +48,11 @@ class Story:
         started = time.monotonic()
         _require_port(self._settings.gateway_port, "PASSBOOK_GATEWAY_PORT")
         _require_port(self._settings.auth_port, "PASSBOOK_AUTH_PORT")
-        self._directory.mkdir(parents=True, exist_ok=True)
+        data_directory(self._directory)
         self._fetch_packages()
         self._say("Starting PostgreSQL and a CouchDB-speaking server, both embedded …")
         with postgres.running(self._settings) as address, couchdb.running(self._settings):
-            engine = create_engine(address.url("ledger"))
+            engine = sql_engine(database_url(address.url("ledger")))
             try:
                 await self._play(engine, started, once=once)
             finally:
