@@ -34,7 +34,6 @@ _INFO_FIELDS = (
     "doc_count",
     "doc_del_count",
     "update_seq",
-    "purge_seq",
     "instance_start_time",
     "compact_running",
 )

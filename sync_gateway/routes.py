@@ -40,6 +40,9 @@ class Route:
     parameters: frozenset[str] = frozenset()
     body: bodies.Rule | None = None
     attachment: bool = False
+    #: It takes a revision to read. CouchDB is then asked for the newest that came of it: nothing that was replaced
+    #: or taken away is given out, whether its body is still there or not.
+    newest: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ _LISTING = _parameters(
     "attachments conflicts descending end_key endkey include_docs inclusive_end key keys limit skip start_key "
     "startkey update_seq"
 )
+_REVISIONS = _parameters("open_revs rev")
 _READING = _parameters("attachments atts_since conflicts latest local_seq open_revs rev revs revs_info")
 
 ROUTES = (
@@ -81,6 +85,7 @@ ROUTES = (
         (DATABASE, "_bulk_get"),
         parameters=_parameters("attachments latest revs"),
         body=bodies.BULK_GET,
+        newest=True,
     ),
     Route("all_docs", ("GET",), (DATABASE, "_all_docs"), parameters=_LISTING),
     Route("all_docs", ("POST",), (DATABASE, "_all_docs"), parameters=_LISTING, body=bodies.ALL_DOCS),
@@ -89,13 +94,14 @@ ROUTES = (
     Route("checkpoint", ("PUT",), (DATABASE, "_local", "{checkpoint}"), Action.CHECKPOINT, body=bodies.CHECKPOINT),
     Route("bulk_docs", ("POST",), (DATABASE, "_bulk_docs"), Action.REFUSE_WRITES, body=bodies.BULK_DOCS),
     Route("ensure_full_commit", ("POST",), (DATABASE, "_ensure_full_commit"), Action.COMMITTED),
-    Route("document", ("GET", "HEAD"), (DATABASE, "{document}"), parameters=_READING),
+    Route("document", ("GET", "HEAD"), (DATABASE, "{document}"), parameters=_READING, newest=True),
     Route(
         "attachment",
         ("GET", "HEAD"),
         (DATABASE, "{document}", "{attachment}"),
         parameters=_parameters("rev"),
         attachment=True,
+        newest=True,
     ),
 )
 
@@ -132,7 +138,10 @@ def match(method: str, target: str) -> Match | None:
         return None
     for route in ROUTES:
         if method in route.methods and _fits(route.path, segments):
-            return Match(route, segments, _checked(_query(query, route.parameters)))
+            found = _checked(_query(query, route.parameters))
+            if route.newest and (route.body is not None or not found.keys().isdisjoint(_REVISIONS)):
+                found["latest"] = "true"
+            return Match(route, segments, found)
     return None
 
 

@@ -257,3 +257,36 @@ async def test_a_large_bulk(couch: Couch) -> None:
     async with couch.session.post(url, data=parts(), headers={"Content-Type": "application/json"}) as response:
         assert response.status == 201
         assert len(await response.json(content_type=None)) == 600
+
+
+async def test_the_newest_of_a_revision(couch: Couch) -> None:
+    """With `latest=true`, as CouchDB 3.5 answers; a revision that nobody knows is just missing."""
+    name = await couch.create()
+    first, gone = await couch.write(name, {"_id": "loan:1", "n": 1}, {"_id": "loan:2"})
+    second, deleted = await couch.write(
+        name,
+        {"_id": "loan:1", "_rev": first["rev"], "n": 2},
+        {"_id": "loan:2", "_rev": gone["rev"], "_deleted": True},
+    )
+    assert await couch.ask("GET", f"{name}/loan:1?rev={first['rev']}&latest=true") == {
+        "_id": "loan:1",
+        "_rev": second["rev"],
+        "n": 2,
+    }
+    tombstone = {"ok": {"_id": "loan:2", "_rev": deleted["rev"], "_deleted": True}}
+    unknown = "1-" + "0" * 32
+    revisions = json.dumps([gone["rev"], deleted["rev"], unknown])
+    assert await couch.ask("GET", f"{name}/loan:2?latest=true&open_revs={revisions}") == [
+        tombstone,
+        {"missing": unknown},
+    ]
+    for revision in (gone["rev"], deleted["rev"], unknown):
+        assert await status(couch, "GET", f"{name}/loan:2?latest=true&rev={revision}") == 404
+    asked = [
+        {"id": "loan:2", "rev": gone["rev"]},
+        {"id": "loan:2", "rev": unknown},
+        {"id": "loan:3", "rev": unknown},
+    ]
+    found = (await couch.ask("POST", f"{name}/_bulk_get?latest=true", {"docs": asked}))["results"]
+    assert [list(one["docs"][0]) for one in found] == [["ok"], ["error"], ["error"]]
+    assert found[0]["docs"] == [tombstone]

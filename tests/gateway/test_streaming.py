@@ -317,7 +317,7 @@ async def test_what_couchdb_gets_is_made_anew() -> None:
         async with http.get(f"{url}/passbook/loan%3a1%3F%23?rev=%26a", headers=sent):
             pass
     (method, path, headers, got), (_, second, _, _) = seen
-    assert (method, path) == ("POST", "/database/_bulk_get?revs=true")
+    assert (method, path) == ("POST", "/database/_bulk_get?revs=true&latest=true")
     assert json.loads(got) == {"docs": [{"id": "b"}]}
     assert headers["Authorization"] == aiohttp.encode_basic_auth("a", "b")
     assert headers["Accept"] == "application/json"
@@ -328,7 +328,7 @@ async def test_what_couchdb_gets_is_made_anew() -> None:
         "X-Forwarded-For",
         "Destination",
     } & set(headers)
-    assert second == "/database/loan%3A1%3F%23?rev=%26a"
+    assert second == "/database/loan%3A1%3F%23?rev=%26a&latest=true"
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,27 @@ function reading(query) {
   return result;
 }
 
+// As PouchDB's `get`; with `latest`, a revision is answered with the leaf that came of it. (PouchDB's own way ends the
+// process when it does not know the revision.)
+async function get(pouch, id, { latest, ...options }) {
+  const asked = Array.isArray(options.open_revs) ? options.open_revs : options.rev === undefined ? [] : [options.rev];
+  if (!latest || !asked.length) return pouch.get(id, options);
+  const leaves = (await pouch.get(id, { attachments: options.attachments, open_revs: 'all', revs: true }))
+    .flatMap(({ ok }) => (ok ? [ok] : []));
+  const chain = ({ _revisions: { start, ids } }) => ids.map((hash, index) => `${start - index}-${hash}`);
+  const chains = leaves.map(chain);
+  if (!options.revs) for (const leaf of leaves) delete leaf._revisions;
+  if (options.open_revs !== undefined) {
+    const found = leaves.filter((_, index) => asked.some((rev) => chains[index].includes(rev)));
+    const missing = asked.filter((rev) => !chains.some((known) => known.includes(rev)));
+    return [...found.map((ok) => ({ ok })), ...missing.map((rev) => ({ missing: rev }))];
+  }
+  const leaf = leaves.find((_, index) => chains[index].includes(options.rev));
+  if (!leaf) throw new HttpError(404, 'not_found', 'missing');
+  if (leaf._deleted) throw new HttpError(404, 'not_found', 'deleted'); // as CouchDB, even for the deletion itself
+  return leaf;
+}
+
 async function bulkGet(pouch, body, query) {
   const asked = object(body).docs;
   if (!Array.isArray(asked)) throw new HttpError(400, 'bad_request', 'Missing JSON list of \'docs\'.');
@@ -68,7 +89,7 @@ async function bulkGet(pouch, body, query) {
     const options = { ...reading(query), ...(rev === undefined ? {} : { open_revs: [rev] }) };
     const failed = (error, reason) => ({ error: { id, rev: rev ?? 'undefined', error, reason } });
     try {
-      const got = await pouch.get(id, options);
+      const got = await get(pouch, id, options);
       if (rev === undefined) return { id, docs: [{ ok: got }] };
       return { id, docs: got.map((leaf) => (leaf.ok ? leaf : failed('not_found', 'missing'))) };
     } catch (error) {
@@ -95,7 +116,7 @@ async function bulkDocs(pouch, body) {
 async function document(context, pouch, id) {
   const { method, query, body } = context;
   if (method === 'GET') {
-    const got = await pouch.get(id, reading(query));
+    const got = await get(pouch, id, reading(query));
     return answer(200, got, got._rev ? { ETag: `"${got._rev}"` } : {});
   }
   if (method === 'PUT') {
@@ -124,7 +145,7 @@ async function document(context, pouch, id) {
 async function attachment(context, pouch, id, name) {
   const { method, query } = context;
   if (method === 'GET') {
-    const got = await pouch.get(id, query.rev === undefined ? {} : { rev: query.rev });
+    const got = await get(pouch, id, reading({ rev: query.rev, latest: query.latest }));
     const stub = got._attachments && Object.hasOwn(got._attachments, name) ? got._attachments[name] : null;
     if (!stub) throw new HttpError(404, 'not_found', 'Document is missing attachment');
     const data = await pouch.getAttachment(id, name, { rev: got._rev });
