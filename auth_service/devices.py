@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, tuple_, update
 
-from auth_service import keys, sessions
+from auth_service import installations, keys, sessions
 from auth_service.sealing import seal, unseal
 from passbook.audit.chain import Actor, record
 from passbook.audit.events import DeviceRegistered, DeviceRevoked
@@ -92,7 +92,7 @@ def add(
 ) -> Credential:
     """Register a device of a person.
 
-    `session` is the sign-in it is registered with; it ends with the device.
+    `session` is the sign-in it is registered with: both are on one phone, and end together.
     With an `idempotency_key` a repeated request gets the very same answer for a day, and no second device. The key
     must be as hard to guess as a secret (an app sends a random UUID): the secret is kept sealed under it.
     Raises `Refused` for somebody suspended, `NotFound` for somebody unknown, `Conflict` when the person has too
@@ -120,7 +120,11 @@ def add(
     if digest is not None and idempotency_key is not None:
         before = _registered_before(connection, owner.id, digest, idempotency_key, terms)
         if before is not None:
-            return before
+            credential, installation = before
+            if session is not None:
+                # Whoever opens the seal is the phone that sent the key first.
+                installations.join(connection, owner.id, session, installation)
+            return credential
     active = connection.execute(
         select(func.count()).where(
             device.c.person_id == owner.id, device.c.revoked_at.is_(None), device.c.expires_at > func.now()
@@ -146,7 +150,7 @@ def add(
             idempotency_digest=digest,
             sealed_secret=sealed,
             wipe_kid=wipe_key["kid"] if wipe_key else None,
-            session_id=session,
+            installation=installations.of_session(connection, session),
         )
         .returning(device.c.expires_at)
     ).scalar_one()
@@ -193,47 +197,31 @@ def show(connection: Connection, device_id: str) -> Device:
 def revoke(
     connection: Connection, by: Actor, device_id: str, *, person_id: str | None = None, reason: str = ""
 ) -> Device:
-    """Refuse a device from its next request on, and end the sign-in it was registered with; again changes nothing.
+    """Refuse a device from its next request on, with all that was begun on its phone; again changes nothing.
 
-    With `person_id` only a device of that person. Raises `NotFound`.
+    What goes with it: other devices of the same installation, the sessions there, and the person's sessions of
+    which nobody knows on which phone they are. With `person_id` only a device of that person. Raises `NotFound`.
     """
     _lock_owners(connection, [device_id])
-    query = update(device).where(device.c.id == device_id)
-    if person_id is not None:
-        query = query.where(device.c.person_id == person_id)
-    gone = connection.execute(
-        query.where(device.c.revoked_at.is_(None))
-        .values(revoked_at=func.now(), sealed_secret=None)
-        .returning(device.c.person_id, device.c.session_id)
-    ).one_or_none()
     now = show(connection, device_id)
     if person_id is not None and now.person != person_id:
         raise _unknown(device_id)
-    if gone is not None:
-        if gone.session_id is not None:
-            sessions.end(connection, gone.session_id)
-        record(connection, by, DeviceRevoked(person=gone.person_id, device=device_id), reason=reason)
+    if _end(connection, by, [device_id], reason):
+        now = show(connection, device_id)
     return now
 
 
 def revoke_many(connection: Connection, by: Actor, devices: Sequence[str], *, reason: str) -> int:
-    """Refuse these devices; how many were active. Raises `NotFound`, and changes nothing, if one does not exist."""
+    """Refuse these devices, and what goes with each; how many devices it was.
+
+    Raises `NotFound`, and changes nothing, if one does not exist.
+    """
     _lock_owners(connection, devices)
     known = set(connection.execute(select(device.c.id).where(device.c.id.in_(devices))).scalars())
     for device_id in devices:
         if device_id not in known:
             raise _unknown(device_id)
-    gone = connection.execute(
-        update(device)
-        .where(device.c.id.in_(devices), device.c.revoked_at.is_(None))
-        .values(revoked_at=func.now(), sealed_secret=None)
-        .returning(device.c.person_id, device.c.id, device.c.session_id)
-    ).all()
-    for session in {row.session_id for row in gone if row.session_id is not None}:
-        sessions.end(connection, session)
-    for row in sorted(gone, key=lambda row: row.id):
-        record(connection, by, DeviceRevoked(person=row.person_id, device=row.id), reason=reason)
-    return len(gone)
+    return _end(connection, by, devices, reason)
 
 
 def sweep(connection: Connection) -> None:
@@ -243,6 +231,26 @@ def sweep(connection: Connection) -> None:
         .where(device.c.sealed_secret.is_not(None), device.c.created_at < func.now() - REPEATABLE)
         .values(sealed_secret=None)
     )
+
+
+def _end(connection: Connection, by: Actor, devices: Sequence[str], reason: str) -> int:
+    """Revoke these devices, whose owners are locked, and all that goes with them; how many devices."""
+    phones = select(device.c.person_id, device.c.installation).where(
+        device.c.id.in_(devices), device.c.revoked_at.is_(None)
+    )
+    gone = connection.execute(
+        update(device)
+        .where(device.c.revoked_at.is_(None), tuple_(device.c.person_id, device.c.installation).in_(phones))
+        .values(revoked_at=func.now(), sealed_secret=None)
+        .returning(device.c.person_id, device.c.id)
+    ).all()
+    ended: dict[str, int] = {}
+    for owner in sorted({row.person_id for row in gone}):
+        ended[owner] = sessions.end_without_device(connection, owner)
+    for row in sorted(gone, key=lambda row: row.id):
+        revoked = DeviceRevoked(person=row.person_id, device=row.id, sessions_ended=ended.pop(row.person_id, 0))
+        record(connection, by, revoked, reason=reason)
+    return len(gone)
 
 
 def _lock_owners(connection: Connection, devices: Sequence[str]) -> None:
@@ -256,7 +264,8 @@ def _lock_owners(connection: Connection, devices: Sequence[str]) -> None:
 
 def _registered_before(
     connection: Connection, person_id: str, digest: bytes, key: str, terms: Terms
-) -> Credential | None:
+) -> tuple[Credential, bytes] | None:
+    """The credential that this key got before, and the installation that it is in."""
     row = connection.execute(
         select(device, (device.c.created_at < func.now() - REPEATABLE).label("late")).where(
             device.c.person_id == person_id, device.c.idempotency_digest == digest
@@ -271,7 +280,8 @@ def _registered_before(
             code="idempotency_key_used",
         )
     secret = unseal(key, bytes(row.sealed_secret), row.id).decode()
-    return _credential(row.id, secret, row.expires_at, terms, keys.wipe_key(connection))
+    credential = _credential(row.id, secret, row.expires_at, terms, keys.wipe_key(connection))
+    return credential, bytes(row.installation)
 
 
 def _credential(

@@ -249,7 +249,8 @@ def reset_password(
         must_change_password=True,
         password_changed_at=func.now(),
     )
-    ended = sessions.end_all(connection, person_id=now.person) if sign_out else 0
+    # What was begun on a device ends with it.
+    ended = sessions.end_all(connection, person_id=now.person) if sign_out or revoke_devices else 0
     revoked = _revoke_devices(connection, now.person) if revoke_devices else 0
     Limits().forget_places(connection, now.person)
     record(

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from passbook.audit.chain import Actor, record
 from passbook.audit.events import RefreshTokenReused, SessionEnded, SessionRefreshed
 from passbook.credentials import new_id, new_secret, secret_digest
 from passbook.errors import NotAuthenticated
-from passbook.servicedb.tables import administrator, person, refresh_token, session, tenant
+from passbook.servicedb.tables import administrator, device, person, refresh_token, session, tenant
 
 #: Marks our refresh tokens, so that one that leaked into a text can be searched for.
 _PREFIX = "pbr_"
@@ -72,8 +72,10 @@ class Ended(NotAuthenticated):
     code = "session_ended"
 
 
-def start(connection: Connection, principal: Principal, terms: Terms) -> Opened:
-    """A new session."""
+def start(
+    connection: Connection, principal: Principal, terms: Terms, *, installation: bytes | None = None
+) -> Opened:
+    """A new session, on the phone of this installation."""
     session_id = new_id("session")
     connection.execute(
         insert(session).values(
@@ -81,6 +83,7 @@ def start(connection: Connection, principal: Principal, terms: Terms) -> Opened:
             person_id=principal.person,
             administrator_id=principal.administrator,
             expires_at=func.now() + terms.longest,
+            installation=installation,
         )
     )
     return Opened(session_id, principal, _new_token(connection, session_id, None))
@@ -191,6 +194,30 @@ def end_all(
             session.c.ended_at.is_(None),
             session.c.expires_at > func.now(),
             session.c.id.not_in(but),
+        )
+        .values(ended_at=func.now())
+    )
+    return ended.rowcount
+
+
+def end_without_device(connection: Connection, person_id: str) -> int:
+    """End every session of a person that is not on a phone with a device that is not revoked; how many.
+
+    To be called when devices of theirs were revoked, with the person's row locked. Sessions that were begun on
+    those phones end, and so do all of which nobody knows where they are.
+    """
+    elsewhere = exists().where(
+        device.c.person_id == person_id,
+        device.c.installation == session.c.installation,
+        device.c.revoked_at.is_(None),
+    )
+    ended = connection.execute(
+        update(session)
+        .where(
+            session.c.person_id == person_id,
+            session.c.ended_at.is_(None),
+            session.c.expires_at > func.now(),
+            ~elsewhere,
         )
         .values(ended_at=func.now())
     )

@@ -15,7 +15,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, func, select, update
 
-from auth_service import passwords, sessions
+from auth_service import installations, passwords, sessions
 from auth_service.flights import Flights
 from auth_service.hashing import Hashing
 from auth_service.limits import Admission, Attempt, Audience, Limits
@@ -89,17 +89,26 @@ class SignIn:
         self._flights = Flights()
 
     async def with_password(
-        self, by: Actor, address: str, username: str, password: str, *, audience: Audience
+        self,
+        by: Actor,
+        address: str,
+        username: str,
+        password: str,
+        *,
+        audience: Audience,
+        installation_key: str | None = None,
     ) -> sessions.Opened:
-        """A session for whoever has this name and password.
+        """A session for whoever has this name and password, on the phone that has the installation key.
 
-        Raises `NotAuthenticated` (code `unknown`) if nobody has, `NotPermitted` (`suspended`, `maintenance`) if
-        they are kept out, `TooMany` when they must wait.
+        Raises `Refused` for a key that will not do, `NotAuthenticated` (code `unknown`) if nobody has this name and
+        password, `NotPermitted` (`suspended`, `maintenance`) if they are kept out, `TooMany` when they must wait.
         """
         username = typed(username)
+        if installation_key is not None:
+            installations.checked_key(installation_key)
         async with self._proved(by, address, username, password, audience) as proof:
             renewed = await self._renewed(proof.account, password)
-            opened = await asyncio.to_thread(self._open, by, username, proof, renewed)
+            opened = await asyncio.to_thread(self._open, by, username, proof, renewed, installation_key)
         if isinstance(opened, PassbookError):
             raise opened
         self._metrics.outcome("sign_in", "ok", audience)
@@ -235,7 +244,7 @@ class SignIn:
             record(connection, by, event)
 
     def _open(
-        self, by: Actor, username: str, proof: _Proof, renewed: str | None
+        self, by: Actor, username: str, proof: _Proof, renewed: str | None, installation_key: str | None
     ) -> sessions.Opened | NotPermitted | NotAuthenticated:
         """A session for an account that has proved itself.
 
@@ -264,6 +273,9 @@ class SignIn:
                 connection,
                 sessions.Principal(now.person, now.administrator),
                 self._terms[audience == ADMINISTRATORS],
+                installation=(
+                    installations.of_key(now.person, installation_key) if now.person and installation_key else None
+                ),
             )
             signed_in: Event
             if now.person is not None:

@@ -69,7 +69,14 @@ def build(service: Service) -> FastAPI:
             CORSMiddleware,
             allow_origins=service.settings.browser_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-Id"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "If-Match",
+                "Installation-Key",
+                "X-Request-Id",
+            ],
             expose_headers=["ETag", "Retry-After", "X-Request-Id"],
             max_age=600,
         )

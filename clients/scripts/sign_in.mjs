@@ -42,7 +42,8 @@ async function call(path, body, headers, again = true) {
 async function register() {
   if (!kept.refresh_token || kept.must_change_password) {
     const [password, chosen] = readFileSync(0, 'utf8').split('\n');
-    await tokens({ grant_type: 'password', username, password });
+    if (!kept.installation) keep({ installation: randomUUID() });     // for good: what is begun here ends together
+    await tokens({ grant_type: 'password', username, password, installation_key: kept.installation });
     if (kept.must_change_password) await call('/password', { current: password, new: chosen });
     keep({ must_change_password: false });
   }

@@ -243,7 +243,9 @@ class DeviceRegistered(OfDevice):
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceRevoked(OfDevice):
-    """A device was refused for good."""
+    """A device was refused for good. Of several of one person that went together the first tells the sessions."""
+
+    sessions_ended: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

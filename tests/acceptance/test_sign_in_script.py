@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 from aiohttp import web
 
-from auth_service import devices
+from auth_service import devices, installations
 from passbook.embedded import node
 from passbook.servicedb import tables
 from sample_institution.demo.children import running
@@ -163,6 +163,11 @@ async def test_from_a_password_to_the_first_sync_and_what_each_refusal_asks_for(
     assert _kept(folder).keys().isdisjoint({"credential", "key", "refresh_token"})
     status, output, errors = await _run(line, folder, PASSWORD)
     assert (status, f"{count} documents" in output) == (0, True), errors
+    # All of that was on one phone, and every sign-in has said so.
+    with stage.database.begin() as connection:
+        phones = [row.installation for row in connection.execute(sa.select(tables.session))]
+        phones += [row.installation for row in connection.execute(sa.select(tables.device))]
+    assert {bytes(one) for one in phones} == {installations.of_key(second.person, kept["installation"])}
 
 
 async def test_a_lost_answer_makes_no_second_device_and_an_initial_password_is_changed(

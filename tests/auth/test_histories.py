@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select, update
 
-from auth_service import administrators, devices, granting, people, sessions, tenant
+from auth_service import administrators, devices, granting, installations, people, sessions, tenant
 from auth_service.scopes import Window
 from passbook.audit import chain
 from passbook.audit.chain import record
@@ -77,8 +77,8 @@ class Gadget:
     secret: str
     owner: Soul
     key: str | None
-    #: The sign-in that it was registered with, if it was: that ends with it.
-    visit: Visit | None
+    #: The phone that it is on.
+    phone: Any
     revoked: bool = False
     expired: bool = False
 
@@ -89,10 +89,11 @@ class Gadget:
 
 @dataclass
 class Visit:
-    """A session."""
+    """A session, on the phone that it has shown to be on."""
 
     id: str
     owner: Soul
+    phone: Any = None
     ended: bool = False
 
 
@@ -212,9 +213,9 @@ class World:
                 soul.changed()
                 self._tell("PersonRestored", soul)
 
-    def register(self, number: int, key: str | None, by_its_person: bool = False) -> None:
+    def register(self, number: int, key: str | None, with_session: int | None = None) -> None:
         going = [one for one in self.visits if one.owner is self.souls[number] and not one.ended]
-        visit = going[-1] if by_its_person and going else None
+        visit = None if with_session is None else _pick(going, with_session)
         register = partial(
             devices.add, terms=DEVICES, idempotency_key=key, session=visit.id if visit is not None else None
         )
@@ -236,10 +237,14 @@ class World:
                 assert refused.value.code == refusal
                 return
             made = register(connection, TESTER, soul.id)
+            if visit is not None and visit.phone is None:
+                visit.phone = object()
             if before is not None:
                 assert (made.device, made.password) == (before.id, before.secret)
+                if visit is not None:
+                    self._are_one(soul, before.phone, visit.phone)
                 return
-            self.gadgets.append(Gadget(made.device, made.password, soul, key, visit))
+            self.gadgets.append(Gadget(made.device, made.password, soul, key, visit.phone if visit else object()))
             self._tell("DeviceRegistered", soul, device=made.device)
 
     def revoke(self, which: int, by_its_person: int | None) -> None:
@@ -253,11 +258,14 @@ class World:
                     devices.revoke(connection, TESTER, gadget.id, person_id=mine.id if mine else None)
                 return
             devices.revoke(connection, TESTER, gadget.id, person_id=mine.id if mine else None)
-        if not gadget.revoked:
-            gadget.revoked = True
-            if gadget.visit is not None:
-                gadget.visit.ended = True
-            self._tell("DeviceRevoked", gadget.owner, device=gadget.id)
+        self._revoked([gadget])
+
+    def revoke_many(self, which: set[int]) -> None:
+        there = [one for one in self.gadgets if one.owner.id not in self.gone]
+        chosen = {one.id: one for one in (_pick(there, number) for number in which) if one is not None}
+        with self.database.begin() as connection:
+            devices.revoke_many(connection, TESTER, list(chosen), reason="")
+        self._revoked(list(chosen.values()))
 
     def expire(self, which: int) -> None:
         gadget = _pick(self.gadgets, which)
@@ -269,14 +277,19 @@ class World:
                     update(tables.device).where(tables.device.c.id == gadget.id).values(expires_at=long_ago)
                 )
 
-    def sign_in(self, number: int) -> None:
-        """A session, as a right password gives it."""
+    def sign_in(self, number: int, key: str | None = None) -> None:
+        """A session, as a right password gives it, on the phone that has this installation key."""
         soul = self.souls[number]
         if soul.id in self.gone or soul.suspended or not self.open:
             return
         with self.database.begin() as connection:
-            opened = sessions.start(connection, sessions.Principal(person=soul.id), SESSIONS)
-        visit = Visit(opened.session, soul)
+            opened = sessions.start(
+                connection,
+                sessions.Principal(person=soul.id),
+                SESSIONS,
+                installation=installations.of_key(soul.id, key) if key else None,
+            )
+        visit = Visit(opened.session, soul, (soul.id, key) if key else None)
         self.visits.append(visit)
         self.tickets.append(Ticket(opened.refresh_token, visit, None))
 
@@ -447,6 +460,31 @@ class World:
             else:
                 yield soul, connection
 
+    def _are_one(self, soul: Soul, phone: Any, other: Any) -> None:
+        """Two phones of somebody turn out to be one."""
+        for one in (*self.gadgets, *self.visits):
+            if one.owner is soul and one.phone == phone:
+                one.phone = other
+
+    def _revoked(self, chosen: list[Gadget]) -> None:
+        """These devices are revoked, and with each all that was begun on its phone or nobody knows where."""
+        phones = [(one.owner.id, one.phone) for one in chosen if not one.revoked]
+        gone = [one for one in self.gadgets if not one.revoked and (one.owner.id, one.phone) in phones]
+        for gadget in gone:
+            gadget.revoked = True
+        ended: dict[str, int] = {}
+        for soul in {one.owner.id: one.owner for one in gone}.values():
+            elsewhere = [one.phone for one in self.gadgets if one.owner is soul and not one.revoked]
+            over = [
+                one for one in self.visits if one.owner is soul and not one.ended and one.phone not in elsewhere
+            ]
+            for visit in over:
+                visit.ended = True
+            ended[soul.id] = len(over)
+        for gadget in sorted(gone, key=lambda one: one.id):
+            sessions_ended = ended.pop(gadget.owner.id, 0)
+            self._tell("DeviceRevoked", gadget.owner, device=gadget.id, sessions_ended=sessions_ended)
+
     def _end_sessions(self, soul: Soul) -> int:
         going = [visit for visit in self.visits if visit.owner is soul and not visit.ended]
         for visit in going:
@@ -483,14 +521,15 @@ _WHO = st.integers(0, 2)
 _WHICH = st.integers(0, 8)
 _SOME_CLIENTS = st.sets(st.sampled_from(CLIENTS), max_size=3)
 _ACTS = st.one_of(
-    st.tuples(st.just("register"), _WHO, st.none() | st.sampled_from(KEYS), st.booleans()),
+    st.tuples(st.just("register"), _WHO, st.none() | st.sampled_from(KEYS), st.none() | _WHICH),
     st.tuples(st.just("register"), _WHO, st.sampled_from(KEYS)),
-    st.tuples(st.just("sign_in"), _WHO),
+    st.tuples(st.just("sign_in"), _WHO, st.none() | st.sampled_from(KEYS)),
     st.tuples(st.just("refresh"), _WHICH),
     st.tuples(st.just("refresh"), st.integers(-2, -1)),
     st.tuples(st.just("wait")),
     st.tuples(st.just("leave"), _WHICH),
     st.tuples(st.just("revoke"), _WHICH, st.none() | _WHO),
+    st.tuples(st.just("revoke_many"), st.sets(_WHICH, max_size=3)),
     st.tuples(st.just("expire"), _WHICH),
     st.tuples(st.just("link"), _WHO, _SOME_CLIENTS),
     st.tuples(st.just("unlink"), _WHO, _SOME_CLIENTS),
@@ -575,16 +614,37 @@ _LIVES: dict[str, list[Any]] = {
     "a stolen phone": [
         ("sign_in", 0),
         ("sign_in", 0),
-        ("register", 0, KEYS[0], True),
+        ("register", 0, KEYS[0], 1),
         ("refresh", 1),
-        ("register", 0, KEYS[0], True),
-        ("register", 0, None, False),
+        ("register", 0, KEYS[0], 1),
+        ("register", 0, None),
         ("revoke", 1, None),
         ("revoke", 0, None),
         ("refresh", 0),
         ("refresh", 2),
-        ("register", 0, None, True),
+        ("register", 0, None, 0),
         ("revoke", 0, None),
+    ],
+    "a stolen phone among two": [
+        ("sign_in", 0, KEYS[0]),
+        ("register", 0, None, 0),
+        ("sign_in", 0, KEYS[1]),
+        ("register", 0, None, 1),
+        ("sign_in", 0, KEYS[0]),
+        ("sign_in", 0),
+        ("register", 0, None, 2),
+        ("revoke", 0, 0),
+        *[("refresh", one) for one in range(4)],
+        ("register", 0, None, 0),
+    ],
+    "two phones that are one": [
+        ("sign_in", 0, KEYS[0]),
+        ("sign_in", 0, KEYS[1]),
+        ("register", 0, KEYS[0], 0),
+        ("register", 0, None, 1),
+        ("register", 0, KEYS[0], 1),
+        ("revoke_many", {1}),
+        ("refresh", 0),
     ],
     "what changes nothing": [
         ("link", 0, {11, 12}),

@@ -202,6 +202,65 @@ async def test_everything_of_the_release_before_is_still_there(before: str, init
     database.dispose()
 
 
+def test_sessions_of_the_release_before_belong_to_the_phones_that_they_registered(pg: Postgres) -> None:
+    """Sessions that may be on a phone that was revoked end; later ones and those of other phones do not."""
+    minutes = {"registered the lost one": 1, "begun on it": 2, "another phone": 3, "browser, later": 9}
+    with pg.database() as url:
+        migrate_to(url, "0003")
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:
+
+            def add(statement: str, **values: Any) -> None:
+                connection.execute(sa.text(statement), {"at": EARLIER, "later": LATER, **values})
+
+            for person in ("amina", "baraka"):
+                add(
+                    "INSERT INTO person (id, username, kind, password_hash, permissions, database_name)"
+                    " VALUES (:id, :id, 'customer', '-', '{}', :id)",
+                    id=person,
+                )
+            for name, minute in {**minutes, "of another": 1}.items():
+                add(
+                    "INSERT INTO session (id, person_id, created_at, expires_at)"
+                    " VALUES (:id, :person, :begun, :later)",
+                    id=name,
+                    person="baraka" if name == "of another" else "amina",
+                    begun=EARLIER + timedelta(minutes=minute),
+                )
+            for name, session, revoked in (
+                ("lost", "registered the lost one", EARLIER + timedelta(minutes=5)),
+                ("phone", "another phone", None),
+                ("at the keyboard", None, None),
+                ("again", "another phone", None),
+            ):
+                add(
+                    "INSERT INTO device (id, person_id, secret_digest, expires_at, session_id, revoked_at)"
+                    " VALUES (:id, 'amina', :digest, :later, :session, :revoked)",
+                    id=name,
+                    digest=b"",
+                    session=session,
+                    revoked=revoked,
+                )
+        engine.dispose()
+        migrate_to(url, "head")
+        database = ServiceDatabase(url)
+        with database.begin() as connection:
+            rows = connection.execute(sa.select(tables.session)).all()
+            assert {row.id: row.ended_at is not None for row in rows} == {
+                "registered the lost one": True,
+                "begun on it": True,
+                "another phone": False,
+                "browser, later": False,
+                "of another": False,
+            }
+            devices.revoke(connection, TESTER, "phone")
+            gone = connection.execute(sa.select(tables.device.c.id).where(tables.device.c.revoked_at.is_not(None)))
+            assert set(gone.scalars()) == {"lost", "phone", "again"}
+            going = connection.execute(sa.select(tables.session.c.id).where(tables.session.c.ended_at.is_(None)))
+            assert set(going.scalars()) == {"of another"}
+        database.dispose()
+
+
 async def test_a_second_preparation_changes_nothing(before: str, init: Any) -> None:
     await init(before)
     database = ServiceDatabase(before)

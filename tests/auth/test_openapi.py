@@ -157,8 +157,9 @@ class Side:
                 if kind == "administrator":
                     query = query.where(table.c.username != "olga")
                 if kind == "device":
-                    # With one that was registered with the token in use, the token would end.
-                    query = query.where(table.c.session_id.is_(None))
+                    # With one on the phone of the token in use, the token would end.
+                    phones = select(tables.session.c.installation).where(tables.session.c.installation.is_not(None))
+                    query = query.where(table.c.installation.not_in(phones))
                 if kind == "person":
                     query = query.where(table.c.state == "active")
                 self.known[kind] = list(connection.execute(query).scalars())[:5]
@@ -205,6 +206,8 @@ def side(request: pytest.FixtureRequest, service_url: str) -> Iterator[Side]:
         if one.name == "people":
             crowd.person("amina", clients=(1, 2))
             one.token = signed_in(one, "/oauth/token", "amina")
+            registered = one.client.post("/devices", json={}, headers={"Authorization": f"Bearer {one.token}"})
+            assert registered.status_code == 201, registered.text
         else:
             crowd.administrator("olga", "owner")
             crowd.administrator("otto", "owner")

@@ -45,7 +45,10 @@ def show(device: DeviceId, door: AnAdministrator) -> devices.Device:
 
 @routes.post("/{device}/revoke", responses=documented(401, 403, 404))
 def revoke(device: DeviceId, body: Reason, door: AnAdministrator) -> devices.Device:
-    """End a device's access. It is over when this answers."""
+    """End a device's access, and all that was begun on its phone. It is over when this answers.
+
+    Sessions of the person that belong to no device end too.
+    """
     with door.enter("support", "revoke a device") as (connection, _):
         revoked = devices.revoke(connection, door.by, device, reason=body.reason)
     door.service.metrics.outcome("device", "revoked", ADMINISTRATORS)
@@ -54,7 +57,7 @@ def revoke(device: DeviceId, body: Reason, door: AnAdministrator) -> devices.Dev
 
 @routes.post("/{device}/wipe", responses=documented(401, 403, 404, 409))
 def wipe(device: DeviceId, body: Reason, door: AnAdministrator) -> devices.Device:
-    """End a device's access, and order it to throw its copy away when it next comes.
+    """End a device's access as `revoke` does, and order it to throw its copy away when it next comes.
 
     `wipe` says how far that is: `ordered`, `delivered`, `received`; `unreachable_since`, that it has not come yet.
     """

@@ -89,7 +89,10 @@ def mine(door: APerson) -> MyDevices:
 
 @routes.delete("/devices/{device}", responses=documented(401, 403, 404))
 def revoke(device: DeviceId, door: APerson) -> MyDevice:
-    """End the access of one of my devices; it is over when this answers."""
+    """End the access of one of my devices, and all that was begun on its phone; it is over when this answers.
+
+    Sessions of mine that belong to no device end too, this one among them.
+    """
     with door.enter() as (connection, me):
         revoked = devices.revoke(connection, door.by, device, person_id=me.id, reason="by its person")
     door.service.metrics.outcome("device", "revoked", PEOPLE)

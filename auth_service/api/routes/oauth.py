@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic
@@ -44,6 +44,14 @@ _TOKEN_FORM = _form_of(
     username={"type": "string", "description": "With grant_type=password."},
     password={"type": "string", "format": "password", "description": "With grant_type=password."},
     refresh_token={"type": "string", "description": "With grant_type=refresh_token."},
+    installation_key={
+        "type": "string",
+        "minLength": 16,
+        "maxLength": 200,
+        "description": "With grant_type=password, for people: a random UUID that the app keeps in the key store "
+        "for as long as it is installed. The session then ends with the devices of this phone; without it, with "
+        "any device of the person that is revoked, until it registers one.",
+    },
 )
 _REVOKE_FORM = _form_of(
     [{"token": "pbr_…"}],
@@ -119,7 +127,12 @@ async def _granted(request: Request, service: Service, by: Actor, audience: Audi
         if "username" not in fields or "password" not in fields:
             raise _BadForm("grant_type=password takes username and password.")
         opened = await service.sign_in.with_password(
-            by, _address(request), fields["username"], fields["password"], audience=audience
+            by,
+            _address(request),
+            fields["username"],
+            fields["password"],
+            audience=audience,
+            installation_key=fields.get("installation_key"),
         )
     elif grant == "refresh_token":
         if "refresh_token" not in fields:
@@ -195,10 +208,26 @@ def me_of(person: people.Person) -> Me:
     responses=envelope.documented(401, 403, 429),
     dependencies=[Depends(_basic)],
 )
-async def authentication(request: Request, service: TheService, by: Stranger) -> Authenticated:
+async def authentication(
+    request: Request,
+    service: TheService,
+    by: Stranger,
+    installation_key: Annotated[
+        str | None,
+        Header(
+            min_length=16,
+            max_length=200,
+            pattern=r"^[\x21-\x7e]+$",
+            description="As `installation_key` of POST /oauth/token.",
+            examples=["0b0f2f7e-6a55-4f0e-8a57-5c2f1f9d3c11"],
+        ),
+    ] = None,
+) -> Authenticated:
     """Who I am, and tokens to go on with, for `Authorization: Basic`."""
     username, password = _credentials(request)
-    opened = await service.sign_in.with_password(by, _address(request), username, password, audience=PEOPLE)
+    opened = await service.sign_in.with_password(
+        by, _address(request), username, password, audience=PEOPLE, installation_key=installation_key
+    )
 
     def work() -> Authenticated:
         with service.database.begin() as connection:

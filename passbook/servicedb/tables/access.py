@@ -54,6 +54,9 @@ session = Table(
     #: The end however often it is refreshed.
     Column("expires_at", DateTime(timezone=True), nullable=False),
     instant("ended_at"),
+    #: Which phone it is on, if that was shown: it ends with that phone's devices. Null: it ends with any device of
+    #: its person.
+    Column("installation", LargeBinary),
     CheckConstraint("(person_id IS NULL) <> (administrator_id IS NULL)", name="one_principal"),
     Index("ix_session_person_id", "person_id"),
     Index("ix_session_administrator_id", "administrator_id"),

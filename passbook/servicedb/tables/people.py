@@ -86,8 +86,8 @@ device = Table(
     instant("last_synchronised_at"),
     #: Up to which change of its database it had it all then: CouchDB's sequence.
     Column("position", Text),
-    #: The sign-in that registered it. It ends with the device, or a stolen phone would register itself anew.
-    Column("session_id", Text, ForeignKey("session.id", ondelete="SET NULL")),
+    #: Which phone it is on: what was begun there ends with it, or a stolen phone would register itself anew.
+    Column("installation", LargeBinary, nullable=False),
     #: SHA-256 of the key that came with the request, and the secret sealed under that key for a while, so that
     #: a repeated request gets the same answer. Without the key, which is not kept, the seal cannot be opened.
     Column("idempotency_digest", LargeBinary),
@@ -95,7 +95,6 @@ device = Table(
     Column("wipe_kid", Text),
     Column("sealed_secret", LargeBinary),
     Index("ix_device_person_id", "person_id"),
-    Index("ix_device_session_id", "session_id"),
     Index("uq_device_person_id_idempotency_digest", "person_id", "idempotency_digest", unique=True),
 )
 
