@@ -76,12 +76,12 @@ async def people_s_day(office: Office) -> None:
     """What a person does, and somebody who is not them."""
     api = office.api
     office.crowd.person("amina")
+    # With the device go the sign-ins that belong to it or to none.
+    theirs, device = await office.phone("amina")
+    await api.call("DELETE", f"/devices/{device}", token=theirs)
     first = await api.sign_in("amina")
     await api.sign_in("nobody")
     token = await api.token("amina")
-    # With the device goes the sign-in that registered it.
-    theirs, device = await office.phone("amina")
-    await api.call("DELETE", f"/devices/{device}", token=theirs)
     await api.call("POST", "/password", {"current": "wrong", "new": NEW}, token=token)
     await api.call("POST", "/password", {"current": PASSWORD, "new": NEW}, token=token)
     await api.call("GET", "/admin/me", token=token)
