@@ -57,6 +57,8 @@ class Device:
     #: Up to which sequence number of its database it had everything, as it said itself; None before a first copy.
     position: str | None
     expires_at: datetime
+    #: The end, however often it synchronises.
+    ends_at: datetime
     revoked_at: datetime | None
     #: `ordered`, `delivered` or `received`; None where no wipe was ordered.
     wipe: str | None
@@ -75,8 +77,11 @@ class Terms:
     """What the institution has settled about devices."""
 
     public_url: str
+    #: A credential is good for so many days after its device was last there …
     days: int
     most: int
+    #: … and for so many after it was registered.
+    longest_days: int = 365
 
 
 def add(
@@ -146,7 +151,8 @@ def add(
             name=name,
             platform=platform,
             secret_digest=secret_digest(secret),
-            expires_at=func.now() + timedelta(days=terms.days),
+            expires_at=func.now() + timedelta(days=min(terms.days, terms.longest_days)),
+            ends_at=func.now() + timedelta(days=terms.longest_days),
             idempotency_digest=digest,
             sealed_secret=sealed,
             wipe_kid=wipe_key["kid"] if wipe_key else None,
@@ -224,8 +230,14 @@ def revoke_many(connection: Connection, by: Actor, devices: Sequence[str], *, re
     return _end(connection, by, devices, reason)
 
 
-def sweep(connection: Connection) -> None:
-    """Throw away the seals that have had their day."""
+def sweep(connection: Connection, terms: Terms) -> None:
+    """Throw away the seals that have had their day; bring the end of each device to what is settled now."""
+    end = device.c.created_at + timedelta(days=terms.longest_days)
+    connection.execute(
+        update(device)
+        .where(device.c.revoked_at.is_(None), device.c.ends_at != end)
+        .values(ends_at=end, expires_at=func.least(device.c.expires_at, end))
+    )
     connection.execute(
         update(device)
         .where(device.c.sealed_secret.is_not(None), device.c.created_at < func.now() - REPEATABLE)
@@ -319,6 +331,7 @@ def _devices(connection: Connection, *conditions: Any, limit: int | None = None)
             last_synchronised_at=row.last_synchronised_at,
             position=row.position,
             expires_at=row.expires_at,
+            ends_at=row.ends_at,
             revoked_at=row.revoked_at,
             wipe=_wipe(row),
             wipe_ordered_at=row.ordered_at,

@@ -70,7 +70,12 @@ class Service:
 
     @property
     def device_terms(self) -> Terms:
-        return Terms(self.settings.public_url, self.settings.device_days, self.settings.devices_per_person)
+        return Terms(
+            self.settings.public_url,
+            self.settings.device_days,
+            self.settings.devices_per_person,
+            self.settings.device_longest_days,
+        )
 
     def session_terms(self, *, administrators: bool) -> sessions.Terms:
         """How long sessions of people, or of administrators, last."""

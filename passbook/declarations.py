@@ -268,6 +268,13 @@ DECLARATIONS = (
         "Days after which a replication credential expires, counted from the device's last synchronisation.",
         minimum=1,
     ),
+    Declaration(
+        "device_longest_days",
+        int,
+        365,
+        "Days after which a replication credential expires, counted from its registration, used or not.",
+        minimum=1,
+    ),
     Declaration("devices_per_person", int, 10, "Most active devices of one person.", minimum=1),
     Declaration("log_level", str, "warning", "debug, info, warning or error."),
     Declaration("log_format", str, "text", "text or json."),

@@ -80,6 +80,7 @@ class Settings:
     couchdb_bulk_bytes: int
     worker_interval_seconds: float
     device_days: int
+    device_longest_days: int
     devices_per_person: int
     log_level: str
     log_format: str

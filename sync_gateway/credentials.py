@@ -249,7 +249,9 @@ class DatabaseCredentials:
             )
             .values(
                 last_synchronised_at=func.now(),
-                expires_at=func.greatest(device.c.expires_at, func.now() + self._days),
+                expires_at=func.greatest(
+                    device.c.expires_at, func.least(func.now() + self._days, device.c.ends_at)
+                ),
                 **({} if position is None else {"position": position}),
             )
         )

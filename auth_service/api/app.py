@@ -113,7 +113,7 @@ async def _sweep(service: Service) -> None:
 def _sweep_once(service: Service, told: chain.Head | None) -> chain.Head | None:
     """Sweep; the head of the audit log, which is told unless it was before or this is the first time."""
     with service.database.begin() as connection:
-        devices.sweep(connection)
+        devices.sweep(connection, service.device_terms)
         sessions.sweep(connection)
         service.limits.sweep(connection)
         head = chain.head(connection)

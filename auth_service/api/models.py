@@ -288,6 +288,7 @@ class MyDevice(BaseModel):
     created_at: datetime
     last_synchronised_at: datetime | None
     expires_at: datetime
+    ends_at: datetime
     revoked_at: datetime | None
 
     @classmethod

@@ -47,7 +47,7 @@ def list_(
         print_json([device.as_json() for device in found])
     else:
         print_table(
-            ("username", "name", "platform", "state", "created", "last synchronised", "expires", "device"),
+            ("username", "name", "platform", "state", "created", "last synchronised", "expires", "ends", "device"),
             [
                 (
                     d.username,
@@ -57,6 +57,7 @@ def list_(
                     d.created_at,
                     d.last_synchronised_at,
                     d.expires_at,
+                    d.ends_at,
                     d.device,
                 )
                 for d in found

@@ -45,7 +45,12 @@ def at_keyboard() -> Actor:
 
 def device_terms(settings: Settings) -> Terms:
     """What the settings say about devices."""
-    return Terms(settings.public_url, settings.device_days, settings.devices_per_person)
+    return Terms(
+        settings.public_url,
+        settings.device_days,
+        settings.devices_per_person,
+        settings.device_longest_days,
+    )
 
 
 def password_hash(from_input: bool, *, username: str) -> tuple[str, str | None]:

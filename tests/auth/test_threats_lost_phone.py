@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,7 +17,8 @@ from sync_gateway.credentials import DatabaseCredentials
 from tests.auth.running import passbook
 from tests.auth.test_signing_in import NEW, basic
 from tests.support import truth
-from tests.support.api import PASSWORD, Answer, Api, Crowd
+from tests.support.api import PASSWORD, Answer, Api, Crowd, serving
+from tests.support.processes import eventually
 
 REASON = {"reason": "a phone was lost, ticket 4711"}
 Way = Callable[[Api, str, str], Awaitable[Any]]
@@ -290,3 +293,54 @@ async def test_T34_whoever_ends_all_devices_but_this_session_can_go_on(api: Api,
     device = await phone.register(here)
     await _by_an_administrator(api, device["device"], "")
     assert await is_over(api, here)
+
+
+async def test_T34_a_credential_has_a_longest_life_however_often_it_is_used(
+    service_url: str, crowd: Crowd, database: ServiceDatabase, tmp_path: Path
+) -> None:
+    """A phone that nobody misses goes on synchronising, but not for ever."""
+    crowd.person("amina")
+    gateway = DatabaseCredentials.at(service_url, device_days=90)
+    lives = {"PASSBOOK_DEVICE_LONGEST_DAYS": "100"}
+    try:
+        async with serving(service_url, lives) as api:
+            phone = Phone(api)
+            made = await phone.register(await phone.sign_in())
+
+        def days(column: str) -> float:
+            with database.begin() as connection:
+                row = connection.exec_driver_sql(f"SELECT extract(epoch FROM {column} - now()) / 86400 FROM device")
+                return round(float(row.scalar_one()), 2)
+
+        def pass_time(length: int) -> None:
+            # As if it had all been so many days ago, end and expiry included.
+            moved = ", ".join(
+                f"{column} = {column} - interval '{length} days'"
+                for column in ("created_at", "expires_at", "ends_at", "last_synchronised_at")
+            )
+            with database.begin() as connection:
+                connection.exec_driver_sql(f"UPDATE device SET {moved}")
+
+        assert (days("expires_at"), days("ends_at")) == (90, 100)
+        for passed, expires, ends in ((5, 90, 95), (15, 80, 80), (40, 40, 40)):
+            pass_time(passed)
+            assert (await truth.gateway_says(gateway, made["username"], made["password"])).startswith("person-")
+            await gateway.seen(made["device"])
+            assert (days("expires_at"), days("ends_at")) == (expires, ends)
+        listed = await asyncio.to_thread(passbook, service_url, tmp_path, "device", "list", "--json")
+        assert (
+            json.loads(listed.stdout)[0]["ends_at"][:10]
+            == (datetime.now(UTC) + timedelta(days=40)).isoformat()[:10]
+        )
+        pass_time(40)
+        await gateway.seen(made["device"])
+        assert await truth.gateway_says(gateway, made["username"], made["password"]) == "expired"
+        # The setting holds for devices that are there already, in both directions, once the service has swept.
+        pass_time(-60)
+        for setting, ends in (("70", 30), ("365", 325)):
+            async with serving(service_url, {"PASSBOOK_DEVICE_LONGEST_DAYS": setting}):
+                await asyncio.to_thread(eventually, lambda ends=ends: days("ends_at") == ends, "the sweep")
+            assert days("expires_at") == 30
+        assert (await truth.gateway_says(gateway, made["username"], made["password"])).startswith("person-")
+    finally:
+        await gateway.close()

@@ -80,7 +80,9 @@ device = Table(
     #: SHA-256 of the 256-bit random secret; a slow hash adds nothing to a secret nobody can guess.
     Column("secret_digest", LargeBinary, nullable=False),
     instant("created_at", required=True),
+    #: Moves on whenever it synchronises, up to `ends_at`.
     Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("ends_at", DateTime(timezone=True), nullable=False),
     instant("revoked_at"),
     #: About when it last synchronised; the gateway writes it rarely.
     instant("last_synchronised_at"),
@@ -94,6 +96,7 @@ device = Table(
     #: Which key's orders to wipe the device believes: it was given the public half when it was registered.
     Column("wipe_kid", Text),
     Column("sealed_secret", LargeBinary),
+    CheckConstraint("expires_at <= ends_at", name="ends_at"),
     Index("ix_device_person_id", "person_id"),
     Index("uq_device_person_id_idempotency_digest", "person_id", "idempotency_digest", unique=True),
 )
