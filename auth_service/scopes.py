@@ -1,7 +1,7 @@
 """What a person may see: which values are possible, and the changes that the worker carries out.
 
 A change is noted as an event for the worker, in the same transaction: it is pending until the worker has carried it
-out, and then says how many documents came and went.
+out, and then says how many documents came and went. It is done when nothing that it took away can be read any more.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, insert, select
 from passbook.errors import Refused
 from passbook.lookup import person_id_of
 from passbook.scope import PERMISSIONS
-from passbook.servicedb.tables import scope_change
+from passbook.servicedb.tables import person, scope_change
 
 _LARGEST_ID = 2**63 - 1
 _LONGEST_WINDOW = 1200
@@ -33,13 +33,20 @@ class Window:
 
 @dataclass(frozen=True)
 class Change:
-    """A change of what a person may see. `state` is pending until the worker has carried it out, then done."""
+    """A change of what a person may see.
+
+    `state` is `pending`; `carried_out` when devices get and lose documents with their next synchronisation, but
+    old bodies of what was taken away are still in CouchDB, on `nodes_outstanding` nodes (null before the first
+    look); then `done`.
+    """
 
     change: int
     what: str
     state: str
     requested_at: datetime
+    carried_out_at: datetime | None
     done_at: datetime | None
+    nodes_outstanding: int | None
     documents_added: int | None
     documents_removed: int | None
     clients_failed: int | None
@@ -57,7 +64,8 @@ def request(connection: Connection, person_id: str, what: str) -> None:
 def changes(connection: Connection, name: str, *, limit: int = 50) -> list[Change]:
     """The changes of a person's scope, newest first."""
     query = (
-        select(scope_change)
+        select(scope_change, person.c.nodes_outstanding)
+        .join(person, person.c.id == scope_change.c.person_id)
         .where(scope_change.c.person_id == person_id_of(connection, name))
         .order_by(scope_change.c.id.desc())
         .limit(limit)
@@ -66,9 +74,11 @@ def changes(connection: Connection, name: str, *, limit: int = 50) -> list[Chang
         Change(
             row.id,
             row.what,
-            "done" if row.done_at else "pending",
+            "done" if row.done_at else "carried_out" if row.carried_out_at else "pending",
             row.requested_at,
+            row.carried_out_at,
             row.done_at,
+            row.nodes_outstanding if row.carried_out_at and not row.done_at else None,
             row.documents_added,
             row.documents_removed,
             row.clients_failed,

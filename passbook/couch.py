@@ -207,15 +207,23 @@ class CouchClient:
         status, body = await self._request("GET", path, expect=(200, 404), reading=True)
         return body if status == 200 else None
 
-    async def compact(self, name: str) -> None:
-        """Start to throw away the bodies of old revisions."""
-        await self._request("POST", f"/{name}/_compact", b"{}", expect=(200, 202))
-
     async def security(self, name: str) -> Mapping[str, Any]:
         """The `_security` object of a database."""
         _, body = await self._request("GET", f"/{name}/_security", reading=True)
         found: Mapping[str, Any] = msgspec.json.decode(body)
         return found
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        expect: tuple[int, ...] = (200, 201, 202),
+        reading: bool = True,
+    ) -> tuple[int, bytes]:
+        """Status, one of `expect`, and body of any other request that can be repeated; errors as of the rest."""
+        return await self._request(method, path, body, expect=expect, reading=reading)
 
     async def _request(
         self,

@@ -16,14 +16,12 @@ from datetime import date, datetime
 from functools import partial
 
 import structlog
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection
 
 from passbook.couch import CouchClient, DatabaseMissing
-from passbook.errors import Unavailable
 from passbook.progress import Reporter, Silent
 from passbook.scope import type_of
-from passbook.servicedb.tables import person
-from sync_worker import failures, manifests, provision, scope_changes, state
+from sync_worker import failures, manifests, provision, scope_changes, state, withdrawal
 from sync_worker.concurrency import each, each_of
 from sync_worker.ledger.reader import Batch, Failure, LedgerReader
 from sync_worker.manifests import Contents
@@ -36,6 +34,7 @@ from sync_worker.run import People, Run, Summary
 from sync_worker.scopes import Holder
 from sync_worker.state import MANIFEST, Copies, Written
 from sync_worker.verifying import Verifier
+from sync_worker.withdrawal import Withdrawals
 from sync_worker.writer import Change, difference
 
 log = structlog.get_logger()
@@ -54,6 +53,8 @@ class Worker:
         self.failed: list[Failure] = []
         #: Set by whoever hears of a change of scope. A full pass under way gives way to it.
         self.hurry = asyncio.Event()
+        #: See to the old bodies of what was taken away, until they are gone.
+        self.withdrawals = Withdrawals(parts.couch, parts.database)
         #: Unknown codes that were logged already: once is enough for a worker that runs for months.
         self._told: set[tuple[str, int]] = set()
 
@@ -328,24 +329,9 @@ class Worker:
             await asyncio.to_thread(self._database.run, _note, written, run.counting)
 
     async def _compact(self, run: Run) -> None:
-        """Throw away the bodies under tombstones: an old revision can be asked for until then."""
-        with self._database.begin() as connection:
-            due = list(connection.execute(select(person.c.id).where(person.c.compaction_due)).scalars())
-        due = [person_id for person_id in due if person_id in run.holders]
-
-        async def compact(person_id: str) -> None:
-            name = run.holders[person_id].database
-            try:
-                await self.couch.compact(name)
-            except Unavailable:
-                if await self.couch.database_exists(name):
-                    raise
-                run.lost.add(person_id)
-
-        await each(self._parts.settings.couchdb_connections, due, compact)
-        if due:
-            with self._database.begin() as connection:
-                connection.execute(update(person).where(person.c.id.in_(due)).values(compaction_due=False))
+        """Begin to throw away the bodies under tombstones; `withdrawals` see to the end of it beside the passes."""
+        run.lost |= set(await self.withdrawals.begin(run.holders))
+        self.withdrawals.due.set()
 
     async def _rebuild_lost(self, run: Run) -> None:
         """Databases that turned out to be gone come back from the ledger, revision for revision.
@@ -362,7 +348,7 @@ class Worker:
             run.summary.documents_written += written
 
     async def _finish(self, run: Run) -> None:
-        """Mark the changes of scope as done, now that nothing of them is left to do."""
+        """Mark the changes of scope as carried out; as done, too, unless old bodies are still to be thrown away."""
         if run.pending:
             failed = {person_id: run.contents[person_id].left_out for person_id in run.pending}
             await asyncio.to_thread(self._database.run, scope_changes.finish, run.pending, failed)
@@ -371,7 +357,14 @@ class Worker:
 def _note(connection: Connection, written: Sequence[Written], counting: dict[str, int]) -> None:
     """Record what was written, and in the same transaction whose database has bodies to throw away, and counts."""
     state.record(connection, written)
-    tombstoned = {document.person_id for document in written if document.deleted}
-    if tombstoned:
-        connection.execute(update(person).where(person.c.id.in_(tombstoned)).values(compaction_due=True))
+    # With a change of scope, a page that goes on may have lost what was before a day.
+    withdrawal.mark(
+        connection,
+        {
+            document.person_id
+            for document in written
+            if document.deleted
+            or (document.person_id in counting and not document.gained and document.document_id != MANIFEST)
+        },
+    )
     scope_changes.count(connection, counting, written)

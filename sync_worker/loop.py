@@ -47,6 +47,7 @@ class Loop:
         tasks = [
             asyncio.create_task(listen(self._database, self._worker.hurry.set)),
             asyncio.create_task(self._carry_out_changes()),
+            asyncio.create_task(self._worker.withdrawals.run()),
         ]
         scheduler = AsyncIOScheduler()
         # A pass that takes longer than the interval delays the next.

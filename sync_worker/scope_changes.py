@@ -1,5 +1,8 @@
 """Changes of what people may see: pending until a pass has carried them out, then with what it did.
 
+Carried out means that the database is as the new scope says: devices lose and get documents. Done is a change when
+the old bodies of what it took away are gone as well (`withdrawal`).
+
 What came and went is counted in the very transaction that notes the documents, so that the numbers are right even
 if the worker is killed in between. Of several changes of one person that are carried out together the last one
 has the numbers: nobody can say which of them brought a document.
@@ -22,7 +25,7 @@ Pending = dict[str, list[int]]
 
 def any_waiting(connection: Connection) -> bool:
     """Whether there is a change to carry out, or somebody to erase."""
-    changes = exists().where(scope_change.c.done_at.is_(None))
+    changes = exists().where(scope_change.c.carried_out_at.is_(None))
     leavers = exists().where(person.c.state == "deleting")
     return bool(connection.execute(select(or_(changes, leavers))).scalar())
 
@@ -30,7 +33,7 @@ def any_waiting(connection: Connection) -> bool:
 def pending(connection: Connection) -> Pending:
     """All pending changes. Ask before loading scopes: then each of these is in the scope, whatever comes after."""
     found: Pending = {}
-    query = select(scope_change.c.person_id, scope_change.c.id).where(scope_change.c.done_at.is_(None))
+    query = select(scope_change.c.person_id, scope_change.c.id).where(scope_change.c.carried_out_at.is_(None))
     for row in connection.execute(query.order_by(scope_change.c.id)):
         found.setdefault(row.person_id, []).append(row.id)
     return found
@@ -44,7 +47,7 @@ def first(connection: Connection, most: int) -> list[str]:
     new = func.bool_and(scope_change.c.what == "created")
     query = (
         select(scope_change.c.person_id)
-        .where(scope_change.c.done_at.is_(None))
+        .where(scope_change.c.carried_out_at.is_(None))
         .group_by(scope_change.c.person_id)
         .order_by(new, func.min(scope_change.c.id))
         .limit(most)
@@ -67,7 +70,12 @@ def count(connection: Connection, changes: Mapping[str, int], written: Sequence[
 
 
 def finish(connection: Connection, done: Pending, failed: Mapping[str, int]) -> None:
-    """Mark changes as done. `failed`: by person, how many of their clients could not be read or projected."""
+    """Mark changes as carried out. `failed`: by person, how many of their clients could not be read or projected.
+
+    They are done as well where no old bodies are left to throw away.
+    """
+    # Held against `withdrawal`, which marks as done what it finds carried out when it is through.
+    connection.execute(select(person.c.id).where(person.c.id.in_(done)).order_by(person.c.id).with_for_update())
     ids, clients = [], []
     for person_id, changes in done.items():
         ids += changes

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from passbook.couch import Leaf
+from passbook import couch_copies
+from passbook.couch import DatabaseMissing, Leaf
 from passbook.credentials import principal
 from passbook.errors import Refused
 from passbook.progress import Reporter
@@ -22,15 +23,19 @@ from projections import canonical
 from projections.context import Context
 from projections.project import PICTURE_ATTACHMENT, Projected
 from sync_worker import scopes, state
+from sync_worker.concurrency import each
 from sync_worker.expecting import Expected, expected
 from sync_worker.parts import Parts
 from sync_worker.passlock import pass_lock
 from sync_worker.rebuild import Rebuilder
 from sync_worker.scopes import Holder
 from sync_worker.state import MANIFEST, Known
+from sync_worker.withdrawal import Withdrawals, mark, old_bodies
 from sync_worker.writer import Change
 
 _PAGE = 500
+#: Seconds that a repair waits for compaction; what is left then is seen to by the worker.
+REPAIRED_WITHIN = 600.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Finding:
     * `missing`, `changed`, `foreign`: a document is not there, differs, or should not be there
     * `behind`: the document is what the worker wrote last, and the ledger has moved on since
     * `conflict`: other revisions compete with the right one
+    * `old_body`: what left the person's scope can be read by its old revision, or may be on a node that is away
     * `unreadable`: the client cannot be projected (see the dead letters), so its documents were not compared
     """
 
@@ -91,7 +97,31 @@ class Verifier:
                     await self._repair(holder, context, findings)
                     findings, _ = await self._check(holder, context)
                 report.ok = report.ok and not findings
-            return report
+        await self._check_old_bodies(report, [holder for holder in holders if holder.ready], repair)
+        return report
+
+    async def _check_old_bodies(self, report: Report, holders: Sequence[Holder], repair: bool) -> None:
+        """Look for what left people's scopes and can still be read; not under the lock: it takes its time."""
+        nodes = await couch_copies.membership(self._couch)
+
+        async def look(holder: Holder) -> list[Finding]:
+            try:
+                found = await old_bodies(self._couch, self._database, holder.id, holder.database, nodes)
+            except DatabaseMissing:
+                return []
+            return [self._finding(holder, "old_body", document, detail) for document, detail in found]
+
+        limit = self._parts.settings.couchdb_connections
+        findings = [finding for part in await each(limit, holders, look) for finding in part]
+        report.findings += sorted(findings, key=lambda one: (one.person, one.document))
+        people = {finding.person for finding in findings}
+        if repair:
+            await asyncio.to_thread(self._database.run, mark, {one.person for one in findings if one.document})
+            ids = [holder.id for holder in holders]
+            await Withdrawals(self._couch, self._database).settle(REPAIRED_WITHIN, ids)
+            left = [holder for holder in holders if holder.id in people]
+            findings = [finding for part in await each(limit, left, look) for finding in part]
+        report.ok = report.ok and not findings
 
     async def _check(self, holder: Holder, context: Context) -> tuple[list[Finding], int]:
         if not holder.ready:
@@ -184,7 +214,7 @@ class Verifier:
             change = Change(MANIFEST, None, manifest, known)
             written = await self._writer.write(holder.database, holder.id, [change], should.as_of)
             self._database.run(state.record, written)
-        await self._couch.compact(holder.database)
+        await asyncio.to_thread(self._database.run, mark, [holder.id])
 
     async def _cleared(self, holder: Holder, change: Change, leaf: Leaf) -> Change | None:
         """`change` on the right parent, after every other leaf of the document was ended with a tombstone.

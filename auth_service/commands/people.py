@@ -160,7 +160,7 @@ def unlink(person: Name, client: Clients, reason: Reason = "", as_json: Json = F
 
 @app.command()
 def changes(person: Name, as_json: Json = False) -> None:
-    """Show what was changed of what a person may see: pending, or done with what came and went."""
+    """Show what was changed of what a person may see: pending, or carried out with what came and went, or done."""
     with transaction() as connection:
         found = scopes.changes(connection, person)
     if as_json:
@@ -169,10 +169,17 @@ def changes(person: Name, as_json: Json = False) -> None:
         print_table(
             ("requested", "what", "state", "documents added", "removed", "clients failed"),
             [
-                (c.requested_at, c.what, c.state, c.documents_added, c.documents_removed, c.clients_failed)
+                (c.requested_at, c.what, _state(c), c.documents_added, c.documents_removed, c.clients_failed)
                 for c in found
             ],
         )
+
+
+def _state(change: scopes.Change) -> str:
+    if change.state != "carried_out":
+        return change.state
+    nodes = change.nodes_outstanding
+    return f"carried out, {nodes} node{'s' if nodes != 1 else ''} outstanding" if nodes else "carried out"
 
 
 @app.command()

@@ -17,6 +17,10 @@ from sync_worker.cycle import Worker
 from sync_worker.ledger.reader import Failure
 from sync_worker.loop import Loop
 from sync_worker.run import Summary
+from sync_worker.withdrawal import Round
+
+#: Seconds that `worker once` waits for compaction; `worker run` goes on with what is left.
+_SETTLED_WITHIN = 60.0
 
 app = typer.Typer(help="Keep every copy equal to the ledger.", no_args_is_help=True)
 
@@ -28,7 +32,9 @@ def once(as_json: Json = False) -> None:
     async def work() -> tuple[Summary, Worker]:
         async with worker(outside, database) as one:
             with reporting("clients") as reporter:
-                return await one.run_pass(reporter), one
+                summary = await one.run_pass(reporter)
+            _name_withdrawals(await one.withdrawals.settle(_SETTLED_WITHIN))
+            return summary, one
 
     with (
         opened(Settings.load(), servicedb=True, couchdb=True, ledger=True) as outside,
@@ -80,6 +86,17 @@ def _print(summary: Summary, as_json: bool) -> None:
             f"{summary.documents_written} written, {summary.documents_deleted} deleted, "
             f"{summary.documents_unchanged} unchanged in {summary.seconds:.1f} s",
             flush=True,
+        )
+
+
+def _name_withdrawals(left: Round) -> None:
+    if left.waiting:
+        print(f"old bodies of what was taken away are still there for {left.waiting} people", file=sys.stderr)
+    if left.outstanding:
+        print(
+            f"old bodies of what was taken away are outstanding for {left.outstanding} people: "
+            "a node of CouchDB is away",
+            file=sys.stderr,
         )
 
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -24,6 +24,8 @@ class Door:
     kill_at: int = 0
     after: bool = False
     victim: int = 0
+    #: Given method and path of a request, the status and body to answer with instead of CouchDB; None: ask CouchDB.
+    instead: Callable[[str, str], tuple[int, bytes] | None] = lambda _method, _path: None
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -41,6 +43,8 @@ async def door(couchdb_url: str) -> AsyncIterator[Door]:
         async def forward(request: web.Request) -> web.StreamResponse:
             state.seen += 1
             mine = state.seen == state.kill_at
+            if (said := state.instead(request.method, request.raw_path)) is not None:
+                return web.Response(status=said[0], body=said[1], headers={"Content-Type": "application/json"})
             if mine and not state.after:
                 state.kill()
                 raise web.HTTPServiceUnavailable

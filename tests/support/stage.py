@@ -25,6 +25,9 @@ from sync_worker.cycle import Summary, Worker
 from sync_worker.verifying import Report
 from tests.support.actors import TESTER
 
+#: Seconds that small databases have for their compaction.
+SETTLED_WITHIN = 60.0
+
 
 class Stage:
     """A play with a ledger, a service database and a CouchDB."""
@@ -88,8 +91,14 @@ class Stage:
         """One pass by a new worker, as `passbook worker once` does it."""
         async with self.worker() as one:
             summary = await one.run_pass(reporter or Silent())
+            await one.withdrawals.settle(SETTLED_WITHIN)
             self.failed = one.failed
             return summary
+
+    async def settle(self) -> None:
+        """Wait until old bodies of what was taken away are gone."""
+        async with self.worker() as one:
+            await one.withdrawals.settle(SETTLED_WITHIN)
 
     async def verify(self, *, repair: bool = False, only: str | None = None) -> Report:
         async with self.worker() as one:

@@ -13,7 +13,7 @@ from auth_service import granting
 from passbook.servicedb import tables
 from sync_worker.run import Summary
 from tests.support.actors import TESTER
-from tests.support.stage import Stage
+from tests.support.stage import SETTLED_WITHIN, Stage
 
 
 def link(stage: Stage, name: str, *clients: int) -> int:
@@ -46,23 +46,25 @@ def changes(stage: Stage, name: str) -> list[Any]:
 
 
 def counts(stage: Stage, change: int) -> tuple[int, int, int] | None:
-    """Documents added, documents removed, clients failed; None while the change is pending."""
+    """Documents added, documents removed, clients failed; None before the change is carried out."""
     with stage.database.begin() as connection:
         row = connection.execute(sa.select(tables.scope_change).where(tables.scope_change.c.id == change)).one()
-    return (row.documents_added, row.documents_removed, row.clients_failed) if row.done_at else None
+    return (row.documents_added, row.documents_removed, row.clients_failed) if row.carried_out_at else None
 
 
 def sums(stage: Stage, name: str) -> tuple[int, int]:
-    """Documents added and removed by all changes of a person, all of which must be done."""
+    """Documents added and removed by all changes of a person, all of which must be carried out."""
     rows = changes(stage, name)
-    assert all(row.done_at for row in rows)
+    assert all(row.carried_out_at for row in rows)
     return sum(row.documents_added for row in rows), sum(row.documents_removed for row in rows)
 
 
 async def carry_out(stage: Stage) -> Summary | None:
     """One pass over changes of scope by a new worker."""
     async with stage.worker() as one:
-        return await one.run_changes()
+        summary = await one.run_changes()
+        await one.withdrawals.settle(SETTLED_WITHIN)
+        return summary
 
 
 def of_client(copies: dict[str, dict[str, Any]], *clients: int) -> Collection[str]:

@@ -86,6 +86,7 @@ async def test_people_with_a_copy_come_before_new_ones_and_a_pass_has_a_bound(
         while one.hurry.is_set():
             passes.append(await one.run_changes())
     assert [summary.persons for summary in passes if summary] == [2, 2, 1]
+    await stage.settle()
     assert (await stage.verify()).ok
 
 
@@ -132,6 +133,7 @@ async def test_a_full_pass_gives_way_and_does_not_bring_back_what_was_taken(stag
     assert (added, removed, failed) in reporter.seen, "done while the full pass was still under way"
     assert copies[f"client:{clients[-2]}"]["mobile_no"] == f"+1 555 {clients[-2]}"
     assert summary.documents_deleted == removed
+    await stage.settle()
     assert (await stage.verify()).ok
 
 
@@ -163,6 +165,7 @@ async def test_a_full_pass_gives_way_only_when_nothing_of_it_is_on_its_way(
         await one.run_pass(Silent())
     assert counts(stage, change[0]) is not None
     assert not of_client(await stage.copies("agent"), clients[0])
+    await stage.settle()
     assert (await stage.verify()).ok
 
 
@@ -180,4 +183,5 @@ async def test_a_person_erased_while_a_full_pass_gives_way_does_not_come_back(st
 
         await one.run_pass(_Meanwhile(act, lambda: None))
         assert not await one.couch.database_exists(name)
+    await stage.settle()
     assert (await stage.verify()).ok

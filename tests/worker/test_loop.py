@@ -92,6 +92,7 @@ async def test_a_running_worker_carries_out_a_change_at_once(stage: Stage) -> No
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(SOON_SECONDS):
             assert await process.wait() == 0
+    await stage.settle()
     assert (await stage.verify()).ok
 
 
@@ -243,6 +244,7 @@ async def test_a_pass_that_failed_is_tried_again_before_the_next_full_one(
             change = link(stage, "agent", b)
             await _done(stage, change, SOON_SECONDS)
     assert refused == 3
+    await stage.settle()
     assert (await stage.verify()).ok
 
 

@@ -17,7 +17,7 @@ from passbook.servicedb import tables
 from sample_institution import moves
 from tests.support.actors import TESTER
 from tests.support.stage import Stage
-from tests.worker.changing import carry_out, counts, link, of_client, permit, sums, unlink, until
+from tests.worker.changing import carry_out, counts, link, of_client, permit, sums, unlink
 
 
 async def test_a_new_person_is_done_with_everything_that_arrived(stage: Stage) -> None:
@@ -63,37 +63,6 @@ async def test_an_unlinked_client_leaves_one_person_and_no_other(stage: Stage) -
     assert counts(stage, change) == (0, len(lost), 0)
     assert await stage.revisions("colleague") == theirs
     assert (await stage.verify(only="person-agent")).ok
-
-
-async def test_T03_a_change_is_not_done_before_old_bodies_are_thrown_away(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keep, lose = stage.institution.agent_clients[:2]
-    stage.add("agent", [keep, lose])
-    await carry_out(stage)
-    before = await stage.copies("agent")
-    name, document = stage.database_of("agent"), before[f"client:{lose}"]
-    change = unlink(stage, "agent", lose)
-    compacted: list[str] = []
-    async with stage.worker() as one:
-        compact = one.couch.compact
-
-        async def looking(database: str) -> None:
-            assert counts(stage, change) is None
-            assert (await stage.copies("agent")).keys() == before.keys() - of_client(before, lose)
-            await compact(database)
-            compacted.append(database)
-
-        monkeypatch.setattr(one.couch, "compact", looking)
-        await one.run_changes()
-        assert compacted == [name]
-        assert counts(stage, change) is not None
-        path = f"/{name}/{document['_id']}?rev={document['_rev']}"
-
-        async def forgotten() -> bool:
-            return (await one.couch._request("GET", path, expect=(200, 404)))[0] == 404
-
-        await until(forgotten, "the old body is thrown away")
 
 
 async def test_a_client_that_comes_back_counts_as_added(stage: Stage) -> None:

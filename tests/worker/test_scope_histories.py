@@ -14,7 +14,7 @@ from auth_service.scopes import Window
 from passbook.scope import PERMISSIONS
 from sync_worker.cycle import Worker
 from tests.support.actors import TESTER
-from tests.support.stage import Stage
+from tests.support.stage import SETTLED_WITHIN, Stage
 from tests.worker.changing import sums
 
 _WINDOWS = (Window(), Window(since=date(2026, 2, 15)), Window(since=date(2026, 6, 1)), Window(months=3))
@@ -67,6 +67,7 @@ async def test_T02_changes_carried_out_at_any_time_end_in_what_a_full_pass_makes
     async def settled(one: Worker, names: dict[str, str]) -> None:
         while await one.run_changes():
             pass
+        await one.withdrawals.settle(SETTLED_WITHIN)
         for name in names.values():
             report = await one.verifier().verify(_Midst(0, None), only=f"person-{name}")
             assert report.findings == []

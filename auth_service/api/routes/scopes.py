@@ -31,7 +31,7 @@ def changes(
     door: AnAdministrator,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> Changes:
-    """What was changed of what a person may see: pending, then done with how many documents came and went."""
+    """What was changed of what a person may see, how far it is, and how many documents came and went."""
     with door.enter("support", "look at changes") as (connection, _):
         found = scopes.changes(connection, person, limit=limit)
         record(connection, door.by, PersonRead(person=person_id_of(connection, person), what="changes"))

@@ -15,6 +15,7 @@ class Databases {
     this.root = path.join(dataDirectory, 'databases');
     this.maxOpen = maxOpen;
     this.entries = new Map(); // least recently used first
+    this.compacted = new Map(); // by name, up to which sequence, as far as this process knows
     fs.mkdirSync(this.root, { recursive: true });
     for (const name of fs.readdirSync(this.root)) {
       // Left behind when the process died while it removed a database.
@@ -41,7 +42,10 @@ class Databases {
   entry(name) {
     let entry = this.entries.get(name);
     if (!entry) {
-      entry = { name, users: 0, pouch: null, deleted: false, closing: null, changed: new EventEmitter() };
+      entry = {
+        name, users: 0, pouch: null, deleted: false, closing: null, changed: new EventEmitter(),
+        compacting: null, compacted: this.compacted.get(name) || 0,
+      };
       entry.changed.setMaxListeners(0);
     }
     this.entries.delete(name);
@@ -80,6 +84,22 @@ class Databases {
       });
     }
     return entry.pouch;
+  }
+
+  // Throws away the bodies of old revisions; goes on after it has returned, as in CouchDB.
+  compact(name) {
+    const entry = this.entry(name);
+    if (entry.compacting) return;
+    entry.compacting = this.use(name, async (pouch) => {
+      const { update_seq: sequence } = await pouch.info();
+      await pouch.compact();
+      entry.compacted = sequence;
+      this.compacted.set(name, sequence);
+    }).catch((error) => {
+      console.error(`compacting a database failed: ${error.message || error.reason || error}`);
+    }).then(() => {
+      entry.compacting = null;
+    });
   }
 
   // Calls `listener` when something was written; feeds hold no database open while they wait.
@@ -127,6 +147,7 @@ class Databases {
     const rubbish = path.join(this.root, `.${process.pid}-${Date.now()}-${Math.random().toString(36).slice(2)}`);
     fs.renameSync(this.directory(name), rubbish);
     this.entries.delete(name);
+    this.compacted.delete(name);
     await fs.promises.rm(rubbish, { recursive: true, force: true });
     return true;
   }

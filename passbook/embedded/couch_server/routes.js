@@ -174,10 +174,11 @@ async function security(context, pouch) {
   return answer(200, { ok: true });
 }
 
-async function info(pouch, name) {
+async function info(pouch, name, entry) {
   const got = await pouch.info();
   return answer(200, {
-    db_name: name, doc_count: got.doc_count, update_seq: got.update_seq, compact_running: false,
+    db_name: name, doc_count: got.doc_count, update_seq: got.update_seq,
+    compact_running: entry.compacting !== null, compacted_seq: entry.compacted,
     instance_start_time: '0', disk_format_version: 1, backend: 'leveldb',
   });
 }
@@ -193,7 +194,7 @@ const SERVER = {
 
 // What works on a database as a whole. Each writes or reads with `pouch`; true marks those that write documents.
 const DATABASE = {
-  'GET ': [(context, pouch, name) => info(pouch, name)],
+  'GET ': [(context, pouch, name, entry) => info(pouch, name, entry)],
   'POST ': [async (context, pouch) => {
     const given = object(context.body());
     const done = given._id === undefined ? await pouch.post(given) : await pouch.put(given);
@@ -206,8 +207,8 @@ const DATABASE = {
     answer(200, await pouch.allDocs(listing(context.query, object(context.body()))))],
   'POST _revs_diff': [async (context, pouch) => answer(200, await pouch.revsDiff(object(context.body())))],
   'POST _ensure_full_commit': [() => answer(201, { ok: true, instance_start_time: '0' })],
-  'POST _compact': [async (context, pouch) => {
-    await pouch.compact();
+  'POST _compact': [(context, pouch, name) => {
+    context.databases.compact(name);
     return answer(202, { ok: true });
   }],
   'GET _revs_limit': [() => answer(200, 1000)],
@@ -247,7 +248,7 @@ async function route(context) {
     const whole = DATABASE[`${method} ${first ?? ''}`];
     if (whole && rest.length === 0) {
       writes = whole[1] === true;
-      result = await whole[0](context, pouch, name);
+      result = await whole[0](context, pouch, name, entry);
     } else if (first === undefined) {
       throw new HttpError(405, 'method_not_allowed', 'Only DELETE,GET,HEAD,POST,PUT allowed');
     } else if (first === '_local' || first === '_design') {

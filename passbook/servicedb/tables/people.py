@@ -48,8 +48,12 @@ person = Table(
     Column("generation", Integer, nullable=False, server_default=text("1")),
     #: Set once the database exists with its `_security`; null means the worker has yet to make it.
     instant("database_ready_at"),
-    #: Set with the first tombstone: old bodies are still there until the database is compacted.
+    #: Set with the first tombstone, and until the old bodies were seen to be gone from every copy.
     Column("compaction_due", Boolean, nullable=False, server_default=text("false")),
+    #: When something was withdrawn last: whoever clears the flag says up to when they have looked.
+    instant("withdrawn_at"),
+    #: With the flag: the nodes of CouchDB that may still have old bodies; null before the first look.
+    Column("nodes_outstanding", Integer),
     #: Goes up with every change an administrator makes: who changes a person says which version they saw.
     Column("version", Integer, nullable=False, server_default=text("1")),
     instant("password_changed_at"),
@@ -124,7 +128,8 @@ device_checkpoint = Table(
     instant("created_at", required=True),
 )
 
-#: A change of what a person may see: pending until the worker has carried it out, then with what it did.
+#: A change of what a person may see: pending until the worker has carried it out, then with what it did; done when
+#: nothing can be read any more of what it took away.
 scope_change = Table(
     "scope_change",
     metadata,
@@ -137,11 +142,12 @@ scope_change = Table(
         nullable=False,
     ),
     instant("requested_at", required=True),
+    instant("carried_out_at"),
     instant("done_at"),
     Column("documents_added", Integer),
     Column("documents_removed", Integer),
     #: Clients that could not be read or projected when it was carried out; they follow when they can be.
     Column("clients_failed", Integer),
     Index("ix_scope_change_person_id", "person_id"),
-    Index("ix_scope_change_pending", "person_id", postgresql_where=text("done_at IS NULL")),
+    Index("ix_scope_change_pending", "person_id", postgresql_where=text("carried_out_at IS NULL")),
 )
