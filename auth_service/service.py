@@ -9,9 +9,11 @@ from typing import Literal
 
 from auth_service import sessions
 from auth_service.devices import Terms
+from auth_service.flow import Flow
 from auth_service.hashing import Hashing
 from auth_service.keys import Keyring
-from auth_service.limits import Limits
+from auth_service.limits import FAMILIAR_BURST, FAMILIAR_RATE, Limits
+from auth_service.marks import Marks
 from auth_service.metrics import Metrics
 from auth_service.signin import SignIn
 from auth_service.tokens import Tokens
@@ -32,6 +34,10 @@ class Service:
     tokens: Tokens
     hashing: Hashing
     limits: Limits
+    marks: Marks
+    #: Those who come with tokens that are none, by place; and what one session may ask for.
+    strangers: Flow
+    families: Flow
     metrics: Metrics
     sign_in: SignIn
     #: Opens the sealed keys.
@@ -53,6 +59,7 @@ class Service:
         metrics = Metrics()
         hashing = Hashing(at_once=settings.hash_at_once, waiting=settings.hash_waiting)
         limits = Limits.of(settings)
+        marks = Marks.of(secret)
         keyring = Keyring(database, secret)
         return cls(
             settings=settings,
@@ -62,8 +69,11 @@ class Service:
             tokens=Tokens(keyring, issuer=settings.auth_url, seconds=settings.access_token_seconds),
             hashing=hashing,
             limits=limits,
+            marks=marks,
+            strangers=Flow(settings.sign_in_address_burst, settings.sign_in_address_per_second, limit="address"),
+            families=Flow(FAMILIAR_BURST, FAMILIAR_RATE, limit="session"),
             metrics=metrics,
-            sign_in=SignIn(database, hashing, limits, metrics, cls._terms(settings)),
+            sign_in=SignIn(database, hashing, limits, metrics, cls._terms(settings, marks)),
             secret=secret,
             couchdb_url=couchdb_url,
         )
@@ -79,19 +89,19 @@ class Service:
 
     def session_terms(self, *, administrators: bool) -> sessions.Terms:
         """How long sessions of people, or of administrators, last."""
-        return self._terms(self.settings)[administrators]
+        return self._terms(self.settings, self.marks)[administrators]
 
     def today(self) -> date:
         """The institution's day."""
         return datetime.now(self.settings.tenant_timezone).date()
 
     @staticmethod
-    def _terms(settings: Settings) -> tuple[sessions.Terms, sessions.Terms]:
+    def _terms(settings: Settings, marks: Marks) -> tuple[sessions.Terms, sessions.Terms]:
         grace = timedelta(seconds=settings.refresh_grace_seconds)
         shift = timedelta(hours=settings.administrator_session_hours)
         return (
             sessions.Terms(
-                timedelta(days=settings.session_days), timedelta(days=settings.session_longest_days), grace
+                timedelta(days=settings.session_days), timedelta(days=settings.session_longest_days), grace, marks
             ),
-            sessions.Terms(shift, shift, grace),
+            sessions.Terms(shift, shift, grace, marks),
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
+from auth_service.marks import Marks
 from passbook.audit.chain import Actor, record
 from passbook.audit.events import RefreshTokenReused, SessionEnded, SessionRefreshed
 from passbook.credentials import new_id, new_secret, secret_digest
@@ -35,6 +36,8 @@ class Terms:
     #: A session ends after so long whatever happens.
     longest: timedelta
     grace: timedelta
+    #: Marks the refresh tokens; None: they bear no mark.
+    marks: Marks | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def start(
             installation=installation,
         )
     )
-    return Opened(session_id, principal, _new_token(connection, session_id, None))
+    return Opened(session_id, principal, _new_token(connection, terms, session_id, None))
 
 
 def refresh(connection: Connection, by: Actor, token: str, terms: Terms, *, administrators: bool) -> Opened | Ended:
@@ -152,7 +155,7 @@ def refresh(connection: Connection, by: Actor, token: str, terms: Terms, *, admi
         by,
         SessionRefreshed(session=found, person=principal.person, administrator=principal.administrator),
     )
-    return Opened(found, principal, _new_token(connection, found, digest), must_change_password)
+    return Opened(found, principal, _new_token(connection, terms, found, digest), must_change_password)
 
 
 def sign_out(connection: Connection, by: Actor, token: str, *, administrators: bool) -> None:
@@ -235,8 +238,10 @@ def sweep(connection: Connection) -> None:
     connection.execute(delete(session).where((session.c.expires_at < over) | (session.c.ended_at < over)))
 
 
-def _new_token(connection: Connection, session_id: str, parent: bytes | None) -> str:
+def _new_token(connection: Connection, terms: Terms, session_id: str, parent: bytes | None) -> str:
     token = _PREFIX + new_secret()
+    if terms.marks is not None:
+        token = terms.marks.marked(token, session_id)
     connection.execute(
         insert(refresh_token).values(digest=secret_digest(token), session_id=session_id, parent=parent)
     )

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection
 
@@ -47,15 +48,35 @@ def stranger(request: Request) -> Actor:
 Stranger = Annotated[Actor, Depends(stranger)]
 
 
-def _claims(service: Service, by: Actor, credentials: HTTPAuthorizationCredentials | None, audience: str) -> Claims:
+#: Of an attempt that asks the database: its signature alone has been looked at.
+_BAD_TOKEN_COSTS = 0.1
+
+
+class _BadToken(NotAuthenticated):
+    """This access token does not hold: refresh it, or sign in again."""
+
+    code = "token_invalid"
+
+
+async def _claims(
+    service: Service, by: Actor, credentials: HTTPAuthorizationCredentials | None, audience: str
+) -> Claims:
+    try:
+        return await run_in_threadpool(_checked, service, by, credentials, audience)
+    except _BadToken:
+        await service.strangers.admit(by.address, _BAD_TOKEN_COSTS)
+        raise
+
+
+def _checked(
+    service: Service, by: Actor, credentials: HTTPAuthorizationCredentials | None, audience: str
+) -> Claims:
     if credentials is None:
         raise NotAuthenticated("Send an access token: Authorization: Bearer …", code="token_missing")
     claims = service.tokens.check(credentials.credentials)
     if claims is None:
         service.metrics.outcome("access", "token_invalid", audience)
-        raise NotAuthenticated(
-            "This access token does not hold: refresh it, or sign in again.", code="token_invalid"
-        )
+        raise _BadToken
     if claims.audience != audience:
         service.metrics.outcome("access", "wrong_door", audience)
         kind = "person" if claims.audience == PEOPLE else "administrator"
@@ -69,17 +90,30 @@ def _claims(service: Service, by: Actor, credentials: HTTPAuthorizationCredentia
     return claims
 
 
+async def _person_claims(
+    service: TheService,
+    by: Stranger,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_person_scheme)],
+) -> Claims:
+    return await _claims(service, by, credentials, PEOPLE)
+
+
+async def _administrator_claims(
+    service: TheService,
+    by: Stranger,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_administrator_scheme)],
+) -> Claims:
+    return await _claims(service, by, credentials, ADMINISTRATORS)
+
+
 class PersonDoor:
     """A request of a person."""
 
     def __init__(
-        self,
-        service: TheService,
-        by: Stranger,
-        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_person_scheme)],
+        self, service: TheService, by: Stranger, claims: Annotated[Claims, Depends(_person_claims)]
     ) -> None:
         self.service = service
-        self._claims = _claims(service, by, credentials, PEOPLE)
+        self._claims = claims
         self.by = Actor("person", self._claims.subject, by.request_id, by.address)
 
     @contextmanager
@@ -102,13 +136,10 @@ class AdministratorDoor:
     """A request of an administrator."""
 
     def __init__(
-        self,
-        service: TheService,
-        by: Stranger,
-        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_administrator_scheme)],
+        self, service: TheService, by: Stranger, claims: Annotated[Claims, Depends(_administrator_claims)]
     ) -> None:
         self.service = service
-        self._claims = _claims(service, by, credentials, ADMINISTRATORS)
+        self._claims = claims
         self.by = Actor("administrator", self._claims.subject, by.request_id, by.address)
 
     @contextmanager

@@ -86,7 +86,8 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For a route's `responses`: the errors it may answer, besides those that any may."""
     return {
         status: {"model": Problem, "description": HTTPStatus(status).phrase}
-        for status in sorted({*statuses, 400, 413, 415, 422, 503})
+        # Where a token is wanted, those who come with none that holds are slowed.
+        for status in sorted({*statuses, 400, 413, 415, 422, 503} | ({429} if 401 in statuses else set()))
     }
 
 

@@ -137,11 +137,25 @@ async def _granted(request: Request, service: Service, by: Actor, audience: Audi
     elif grant == "refresh_token":
         if "refresh_token" not in fields:
             raise _BadForm("grant_type=refresh_token takes refresh_token.")
+        await _slowed(service, by, fields["refresh_token"], audience)
         opened = await run_in_threadpool(_refreshed, service, by, fields["refresh_token"], audience)
     else:
         code = "unsupported_grant_type" if grant else "invalid_request"
         raise Refused("grant_type is password or refresh_token.", code=code)
     return await run_in_threadpool(_tokens, service, opened, audience)
+
+
+async def _slowed(service: Service, by: Actor, token: str, audience: Audience) -> None:
+    """Count somebody who comes with a refresh token. Raises `TooMany`.
+
+    Tokens that this service made are counted by session, so whoever floods from a place slows no good client there.
+    """
+    family = service.marks.family(token)
+    try:
+        await (service.strangers.admit(by.address) if family is None else service.families.admit(family))
+    except TooMany as error:
+        service.metrics.outcome("refresh", f"slowed_{error.limit}", audience)
+        raise
 
 
 def _refreshed(service: Service, by: Actor, token: str, audience: Audience) -> sessions.Opened:
@@ -158,6 +172,7 @@ async def _revoked(request: Request, service: Service, by: Actor, audience: Audi
     fields = await _form(request)
     if "token" not in fields:
         raise _BadForm("The form takes token.")
+    await _slowed(service, by, fields["token"], audience)
 
     def work() -> None:
         with service.database.begin() as connection:
