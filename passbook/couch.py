@@ -91,6 +91,8 @@ class CouchClient:
             "Accept": "application/json",
             "Authorization": aiohttp.encode_basic_auth(login, password, "utf-8"),
         }
+        #: Its address, with the credentials.
+        self.url = url
         self._connections = connections
         self._connect_seconds = connect_seconds
         self._session: aiohttp.ClientSession | None = None
@@ -128,11 +130,14 @@ class CouchClient:
         Both steps can be repeated. `_security` is set before anything is written: a fresh database holds nothing.
         """
         await self._request("PUT", f"/{name}?q=1", expect=(201, 202, 412))
-        security = {
-            "admins": {"names": [], "roles": ["_admin"]},
-            "members": {"names": list(principals), "roles": []},
-        }
-        await self._request("PUT", f"/{name}/_security", msgspec.json.encode(security))
+        await self.close_database(name, principals)
+
+    async def close_database(self, name: str, principals: Sequence[str]) -> None:
+        """Let only `principals` and server administrators into database `name`. Raises `DatabaseMissing`."""
+        body = msgspec.json.encode(_security(principals))
+        status, _ = await self._request("PUT", f"/{name}/_security", body, expect=(200, 404))
+        if status == 404:
+            raise DatabaseMissing(name)
 
     async def delete_database(self, name: str) -> None:
         """Delete database `name`; one that is gone already is no error."""
@@ -208,8 +213,10 @@ class CouchClient:
         return body if status == 200 else None
 
     async def security(self, name: str) -> Mapping[str, Any]:
-        """The `_security` object of a database."""
-        _, body = await self._request("GET", f"/{name}/_security", reading=True)
+        """The `_security` object of a database. Raises `DatabaseMissing`."""
+        status, body = await self._request("GET", f"/{name}/_security", expect=(200, 404), reading=True)
+        if status == 404:
+            raise DatabaseMissing(name)
         found: Mapping[str, Any] = msgspec.json.decode(body)
         return found
 
@@ -270,6 +277,18 @@ class CouchClient:
             f"CouchDB at {self._base} {problem}.",
             remedy="Check that it runs and can be reached from here, and PASSBOOK_COUCHDB_URL.",
         )
+
+
+def lets_in_only(security: Mapping[str, Any], principals: Sequence[str]) -> bool:
+    """Whether a `_security` object lets in these and server administrators, and nobody else in whatever role."""
+    return dict(security) == _security(principals)
+
+
+def _security(principals: Sequence[str]) -> dict[str, Any]:
+    return {
+        "admins": {"names": [], "roles": ["_admin"]},
+        "members": {"names": list(principals), "roles": []},
+    }
 
 
 def _payload(body: bytes | None) -> bytes | io.BytesIO | None:

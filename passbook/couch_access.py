@@ -168,6 +168,14 @@ async def prepare(couchdb_url: str, *, connect_seconds: float, key: str = "") ->
     return access, ", ".join(["one person at a time", *done])
 
 
+async def keep(couchdb_url: str, *, connect_seconds: float, key: str = "") -> list[str]:
+    """As `prepare`, on every node even if the one that answers is in order; what had to be done, mostly nothing."""
+    async with Server(couchdb_url, connect_seconds) as server:
+        if await _embedded(server):
+            return []
+        return (await _configured(server, signing_key(key) if key else None))[1]
+
+
 async def rotate(couchdb_url: str, *, connect_seconds: float, overlap: float) -> dict[str, Any]:
     """A new key on every node, and after `overlap` seconds the old ones out; says which.
 

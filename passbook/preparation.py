@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from passbook import couch_access
 from passbook.couch import CouchClient
 from passbook.couch_configuration import EMBEDDED_VENDOR
+from passbook.errors import Refused
 from passbook.servicedb.engine import ServiceDatabase
+
+#: The oldest release of CouchDB without known ways around its access control, and the one to install.
+_OLDEST = (3, 3, 3)
+_ADVISED = "3.5.2"
 
 
 def prepare(
@@ -17,16 +23,30 @@ def prepare(
     """Migrate the service database, look whether CouchDB can be used, and see that it takes the gateway's tokens.
 
     Says what it found and did. Raises `Unavailable` when one of them does not answer, `Refused` when it refuses the
-    credentials.
+    credentials, or is a CouchDB with known holes.
     """
     migrated = database.migrate()
     welcome = asyncio.run(_look(couchdb_url, connect_seconds))
+    refuse_outdated(welcome)
     _, access = asyncio.run(couch_access.prepare(couchdb_url, connect_seconds=connect_seconds, key=couchdb_jwt_key))
     return {
         "service_database": "migrated" if migrated else "up to date",
         "couchdb": _version(welcome),
         "gateway_acts_as": access,
     }
+
+
+def refuse_outdated(welcome: dict[str, Any]) -> None:
+    """Raise `Refused` for a CouchDB older than `_OLDEST`, or one that does not say which it is."""
+    version = str(welcome.get("version", ""))
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
+    if found is None or tuple(int(part or 0) for part in found.groups()) < _OLDEST:
+        oldest = ".".join(map(str, _OLDEST))
+        raise Refused(
+            f"This CouchDB is {version or 'of an unknown version'}; releases before {oldest} have known holes.",
+            remedy=f"Upgrade CouchDB: {oldest} at the least, {_ADVISED} or later is advised.",
+            code="couchdb_outdated",
+        )
 
 
 def _version(welcome: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ from sync_worker.rebuild import Rebuilder
 from sync_worker.run import People, Run, Summary
 from sync_worker.scopes import Holder
 from sync_worker.state import MANIFEST, Copies, Written
+from sync_worker.upkeep import Upkeep
 from sync_worker.verifying import Verifier
 from sync_worker.withdrawal import Withdrawals
 from sync_worker.writer import Change, difference
@@ -55,6 +56,8 @@ class Worker:
         self.hurry = asyncio.Event()
         #: See to the old bodies of what was taken away, until they are gone.
         self.withdrawals = Withdrawals(parts.couch, parts.database)
+        #: Looks whether CouchDB still lets in whom it should.
+        self.upkeep = Upkeep(parts)
         #: Unknown codes that were logged already: once is enough for a worker that runs for months.
         self._told: set[tuple[str, int]] = set()
 

@@ -48,6 +48,7 @@ class Loop:
             asyncio.create_task(listen(self._database, self._worker.hurry.set)),
             asyncio.create_task(self._carry_out_changes()),
             asyncio.create_task(self._worker.withdrawals.run()),
+            asyncio.create_task(self._worker.upkeep.run()),
         ]
         scheduler = AsyncIOScheduler()
         # A pass that takes longer than the interval delays the next.

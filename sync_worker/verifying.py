@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from passbook import couch_copies
-from passbook.couch import DatabaseMissing, Leaf
+from passbook.couch import DatabaseMissing, Leaf, lets_in_only
 from passbook.credentials import principal
 from passbook.errors import Refused
 from passbook.progress import Reporter
@@ -143,8 +143,7 @@ class Verifier:
         return sorted(findings, key=lambda one: one.document), len(present | should.documents.keys())
 
     async def _check_security(self, holder: Holder) -> list[Finding]:
-        members = (await self._couch.security(holder.database)).get("members", {})
-        if members.get("names") == [principal(holder.id)] and not members.get("roles"):
+        if lets_in_only(await self._couch.security(holder.database), [principal(holder.id)]):
             return []
         return [self._finding(holder, "security", "_security", "lets in others than this person")]
 

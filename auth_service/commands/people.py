@@ -112,15 +112,17 @@ def delete(
         with database.begin() as connection:
             person_id, database_name = people.begin_deletion(connection, at_keyboard(), person, reason=reason)
 
-        async def finish() -> None:
+        async def finish() -> bool:
             async with CouchClient(
                 outside.couchdb_url, connections=1, connect_seconds=settings.connect_seconds
             ) as couch:
-                await erase(couch, database, person_id, database_name, by=at_keyboard())
+                return await erase(couch, database, person_id, database_name, by=at_keyboard())
 
-        asyncio.run(finish())
+        done = asyncio.run(finish())
     if as_json:
-        print_json({"person": person_id, "deleted": True})
+        print_json({"person": person_id, "deleted": True, "state": "done" if done else "pending"})
+    elif not done:
+        print(f"{person} has no access any more; a node of CouchDB is away, the worker erases what it has later.")
     else:
         print(f"{person} is erased.")
 

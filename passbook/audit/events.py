@@ -223,6 +223,11 @@ class PersonErased(OfPerson):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DatabaseClosed(OfPerson):
+    """CouchDB let others than the person into their database; the worker found it and closed it again."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PeopleImported(Event):
     """A list of people was imported."""
 

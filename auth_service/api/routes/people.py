@@ -244,10 +244,10 @@ async def finish(door: AnAdministrator, person_id: str, database_name: str) -> E
             async with CouchClient(
                 service.couchdb_url, connections=1, connect_seconds=service.settings.connect_seconds
             ) as couch:
-                await erase(couch, service.database, person_id, database_name, by=door.by)
+                erased = await erase(couch, service.database, person_id, database_name, by=door.by)
         except (Unavailable, Refused) as error:
             # Access is gone in any case. It is the operator who must mend CouchDB, not whoever asked.
             log.warning("erasure is left to the worker", person=person_id, problem=error.message)
         else:
-            return Erasure(person=person_id, state="done")
+            return Erasure(person=person_id, state="done" if erased else "pending")
     return Erasure(person=person_id, state="pending")
