@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Row, select
@@ -25,7 +26,7 @@ from sync_worker.parts import Parts
 
 log = structlog.get_logger()
 
-#: Databases looked at in a row, and seconds between two rows: at most ten requests a second, however many there are.
+#: Databases looked at in a row, and seconds between two rows: ten requests a second at most, whatever their number.
 LOOKS = 50
 _PAUSE_SECONDS = 5.0
 #: Seconds that a look at all of them takes at the least.
@@ -84,7 +85,7 @@ class Upkeep:
         self._after = people[-1].id if more else ""
         return more
 
-    async def _see(self, row: Row[tuple[str, str]]) -> None:
+    async def _see(self, row: Row[Any]) -> None:
         names = [principal(row.id)]
         couch = self._parts.couch
         try:
@@ -111,7 +112,7 @@ class Upkeep:
         return done
 
 
-def _next(connection: Connection, after: str) -> Sequence[Row[tuple[str, str]]]:
+def _next(connection: Connection, after: str) -> Sequence[Row[Any]]:
     query = select(person.c.id, person.c.database_name).where(
         person.c.id > after, person.c.database_ready_at.is_not(None), person.c.state != "deleting"
     )

@@ -22,6 +22,7 @@ from sync_worker import upkeep
 from tests.conftest import Template
 from tests.support import own_couchdb, truth
 from tests.support.cluster import cluster
+from tests.support.killing import door, passbook
 from tests.support.own_couchdb import OwnCouchDB
 from tests.support.processes import ask
 from tests.support.stage import Stage
@@ -211,3 +212,14 @@ def test_T29_an_outdated_couchdb_is_refused(version: str) -> None:
 @pytest.mark.parametrize("version", ["3.3.3", "3.4.0", "3.5.0", "3.5.2", "3.10.1", "4.0.0-dev"])
 def test_T29_others_are_taken(version: str) -> None:
     refuse_outdated({"couchdb": "Welcome", "version": version})
+
+
+async def test_T29_init_refuses_an_outdated_couchdb(stage: Stage) -> None:
+    async with door(stage.outside.couchdb_url) as gate:
+        old = b'{"couchdb":"Welcome","version":"3.3.2"}'
+        gate.instead = lambda method, path: (200, old) if path in ("/", "") else None
+        environment = {**stage.environment, "PASSBOOK_COUCHDB_URL": gate.url}
+        status, _, errors = await passbook("init", environment=environment)
+    assert status == 2
+    assert "This CouchDB is 3.3.2" in errors
+    assert "3.5.2 or later is advised" in errors
