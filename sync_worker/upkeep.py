@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -112,11 +111,11 @@ class Upkeep:
         return done
 
 
-def _next(connection: Connection, after: str) -> Sequence[Row[Any]]:
+def _next(connection: Connection, after: str) -> list[Row[Any]]:
     query = select(person.c.id, person.c.database_name).where(
         person.c.id > after, person.c.database_ready_at.is_not(None), person.c.state != "deleting"
     )
-    return connection.execute(query.order_by(person.c.id).limit(LOOKS)).all()
+    return list(connection.execute(query.order_by(person.c.id).limit(LOOKS)))
 
 
 def _tell(connection: Connection, person_id: str) -> None:
