@@ -41,7 +41,7 @@ def account(row: LoanRow, currency: Currency, digits: Digits, context: Context) 
         loan_id=row.id,
         account_no=row.account_no,
         status=vocabulary.LOAN_STATUS(row.status, unknown) or vocabulary.UNKNOWN,
-        kind=vocabulary.LOAN_TYPE(row.loan_type, unknown) or vocabulary.UNKNOWN,
+        kind=_kind(row, unknown),
         sub_status=vocabulary.LOAN_SUB_STATUS(row.sub_status, unknown),
         currency=currency,
         product=row.product or None,
@@ -103,12 +103,26 @@ def transactions(
     ]
 
 
+def _kind(row: LoanRow, unknown: set[tuple[str, int]]) -> str:
+    """The kind of loan. Data older than the core's types says whose a loan is by its client and group alone."""
+    if row.loan_type == vocabulary.UNTYPED_LOAN:
+        return "individual" if row.group_id is None else "joint_liability_group"
+    return vocabulary.LOAN_TYPE(row.loan_type, unknown) or vocabulary.UNKNOWN
+
+
+def _may_draw(row: LoanRow) -> bool:
+    """Whether more of the approved principal can still be paid out."""
+    if row.status == vocabulary.LOAN_ACTIVE:
+        return bool(row.several_disbursals)
+    return row.status == vocabulary.LOAN_APPROVED
+
+
 def _principal(row: LoanRow, digits: Digits) -> LoanPrincipal:
     approved = digits(row.principal_approved)
     return LoanPrincipal(
         current=digits(row.principal),
         approved=approved,
-        available=max(approved - digits(row.principal_disbursed), digits.zero),
+        available=max(approved - digits(row.principal_disbursed), digits.zero) if _may_draw(row) else None,
         proposed=digits.optional(row.principal_proposed),
         net_disbursal=digits.optional(row.net_disbursal),
     )
@@ -204,7 +218,7 @@ def _charge(
         waived=digits(row.waived),
         written_off=digits(row.written_off),
         outstanding=digits(row.outstanding),
-        due_on=row.due_date or row.tranche_date,
+        due_on=row.due_date or row.tranche_disbursed_on or row.tranche_expected_on,
         percentage=rate(row.percentage, f"m_loan_charge {row.id}"),
         calculated_on=digits.optional(row.calculated_on),
         submitted_on=row.submitted_on,

@@ -159,8 +159,9 @@ def _whole(number: Decimal | None, where: str) -> int:
     return int(number)
 
 
-def _deposit(row: SavingsRow, digits: Digits, unknown: set[tuple[str, int]]) -> TermDeposit:
-    return TermDeposit(
+def _deposit(row: SavingsRow, digits: Digits, unknown: set[tuple[str, int]]) -> TermDeposit | None:
+    """The term of a fixed or recurring deposit; None where the ledger has no row of it."""
+    deposit = TermDeposit(
         amount=digits.optional(row.deposit_amount),
         period=row.deposit_period,
         period_unit=vocabulary.DEPOSIT_PERIOD_UNIT(row.deposit_period_unit, unknown),
@@ -171,6 +172,7 @@ def _deposit(row: SavingsRow, digits: Digits, unknown: set[tuple[str, int]]) -> 
         early_penalty_rate=rate(row.preclosure_rate, f"m_savings_account {row.id}"),
         early_penalty_on=vocabulary.PRECLOSURE_ON(row.preclosure_on, unknown),
     )
+    return None if deposit == TermDeposit() else deposit
 
 
 def _recurring(row: SavingsRow, plan: list[PlannedDepositRow], digits: Digits) -> RecurringDeposit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
+from projections import vocabulary
 from projections.documents import SCHEMA, Currency, LoanSchedule
 from projections.documents.loans import (
     Disbursement,
@@ -113,26 +114,49 @@ def _falls_before(day: date, begin: date, due: date, progressive: bool) -> bool:
 
 def _disbursements(aggregate: LoanAggregate, digits: Digits) -> list[Disbursement]:
     loan = aggregate.loan
-    fees = digits(loan.fees_at_disbursement)
     tranches = [row for row in aggregate.disbursements if not row.is_reversed]
-    if not tranches:
-        disbursed = loan.disbursed_on is not None
-        return [
-            Disbursement(
-                principal=digits(loan.principal),
-                fees=fees,
-                fees_paid=fees if disbursed else digits.zero,
-                disbursed=disbursed,
-                expected_on=loan.expected_disbursed_on,
-                disbursed_on=loan.disbursed_on,
-            )
-        ]
-    lines = [_tranche(row, digits) for row in sorted(tranches, key=_tranche_order) if _still_counts(row, loan)]
+    if tranches:
+        rows = [row for row in sorted(tranches, key=_tranche_order) if _still_counts(row, loan)]
+        lines = [_tranche(row, digits) for row in rows]
+        places = {row.id: line for row, line in zip(rows, lines, strict=True)}
+    else:
+        lines, places = [_only_disbursement(loan, digits)], {}
     if lines:
-        # The fees at pay-out are kept for the loan as a whole; they fall on its first pay-out.
-        lines[0].fees = fees
-        lines[0].fees_paid = fees if lines[0].disbursed else digits.zero
+        _add_fees(aggregate, lines, places, digits)
     return lines
+
+
+def _only_disbursement(loan: LoanRow, digits: Digits) -> Disbursement:
+    return Disbursement(
+        principal=digits(loan.principal),
+        fees=digits.zero,
+        fees_paid=digits.zero,
+        disbursed=loan.disbursed_on is not None,
+        expected_on=loan.expected_disbursed_on,
+        disbursed_on=loan.disbursed_on,
+    )
+
+
+def _add_fees(
+    aggregate: LoanAggregate, lines: list[Disbursement], places: dict[int, Disbursement], digits: Digits
+) -> None:
+    """Put the fees at pay-out on their lines: a tranche's charges on the tranche, all others on the first pay-out.
+
+    The core's total for the loan adds up all tranches, those to come and what was waived included
+    (`Loan.deriveSumTotalOfChargesDueAtDisbursement`), so it counts only where there are no charges to look at.
+    """
+    first = lines[0]
+    charges = [
+        row for row in aggregate.charges if row.is_active and row.charge_time in vocabulary.CHARGES_AT_DISBURSEMENT
+    ]
+    if not charges:
+        first.fees = digits(aggregate.loan.fees_at_disbursement)
+        first.fees_paid = first.fees if first.disbursed else digits.zero
+    for row in charges:
+        line = first if row.tranche_id is None or not places else places.get(row.tranche_id)
+        if line is not None:
+            line.fees += digits(row.amount) - digits(row.waived) - digits(row.written_off)
+            line.fees_paid += digits(row.paid)
 
 
 def _tranche_order(row: DisbursementRow) -> tuple[date, int]:

@@ -30,6 +30,14 @@ LOAN_PAYMENTS = frozenset({2, 5, 17, 21, 22, 23, 24, 26, 28, 31, 33})
 LOAN_PAYMENTS_RETURNED = frozenset({18})
 LOAN_DISBURSEMENT = 1
 
+#: Loan charges that are due when the loan, or one of its tranches, is paid out.
+DISBURSEMENT_CHARGE = 1
+TRANCHE_CHARGE = 12
+CHARGES_AT_DISBURSEMENT = frozenset({DISBURSEMENT_CHARGE, TRANCHE_CHARGE})
+
+#: Loans of which more principal may be drawn: approved ones, and active ones that are paid out in tranches.
+LOAN_APPROVED, LOAN_ACTIVE = 200, 300
+
 #: Savings movements that raise and lower the book balance; every other type leaves it as it is.
 SAVINGS_CREDITS = frozenset({1, 3, 8})
 SAVINGS_DEBITS = frozenset({2, 4, 5, 7, 17, 18})
@@ -101,6 +109,8 @@ _ACCOUNT_TYPES = {
     4: "group_loan_member",
     5: "group_savings_member",
 }
+#: A loan of very old data has no type: whether it has a group besides its client tells (see `loans.py`).
+UNTYPED_LOAN = 0
 LOAN_TYPE = Words("m_loan.loan_type_enum", _ACCOUNT_TYPES)
 SAVINGS_TYPE = Words("m_savings_account.account_type_enum", _ACCOUNT_TYPES)
 DEPOSIT_TYPE = Words(

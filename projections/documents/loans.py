@@ -12,7 +12,14 @@ class LoanPrincipal(Part):
 
     current: Annotated[Amount, about("Applied, approved or disbursed, by status", "m_loan.principal_amount")]
     approved: Annotated[Amount, about("Approved", "m_loan.approved_principal")]
-    available: Annotated[Amount, about("Approved and not yet disbursed: approved less disbursed")]
+    available: Annotated[
+        Amount | None,
+        about(
+            "Approved and not yet disbursed. Absent where nothing more can be drawn: closed loans, and active ones "
+            "that are paid out at once",
+            "m_loan.approved_principal less principal_disbursed_derived",
+        ),
+    ] = None
     proposed: Annotated[Amount | None, about("Asked for", "m_loan.principal_amount_proposed")] = None
     net_disbursal: Annotated[
         Amount | None, about("Paid out after fees kept back", "m_loan.net_disbursal_amount")
@@ -159,9 +166,14 @@ class Disbursement(Part):
     ]
     fees: Annotated[
         Amount,
-        about("Fees due at this pay-out", "m_loan.total_charges_due_at_disbursement_derived"),
+        about(
+            "Fees due at this pay-out, less what was waived or written off. Each tranche has its own; those of the "
+            "loan as a whole fall on the first pay-out",
+            "m_loan_charge.amount, amount_waived_derived, amount_writtenoff_derived; of loans without such charges "
+            "m_loan.total_charges_due_at_disbursement_derived",
+        ),
     ]
-    fees_paid: Annotated[Amount, about("Of these, paid: all of them once disbursed")]
+    fees_paid: Annotated[Amount, about("Of these, paid", "m_loan_charge.amount_paid_derived")]
     disbursed: Annotated[bool, about("Paid out already")]
     expected_on: Annotated[
         Day | None,
@@ -306,8 +318,9 @@ class LoanCharge(Part):
     due_on: Annotated[
         Day | None,
         about(
-            "Due date; of a tranche charge, the tranche's date",
-            "m_loan_charge.due_for_collection_as_of_date, m_loan_disbursement_detail.expected_disburse_date",
+            "Due date; of a tranche charge, the day the tranche was paid out, or is expected to be",
+            "m_loan_charge.due_for_collection_as_of_date, else m_loan_disbursement_detail.disbursedon_date, else "
+            "expected_disburse_date",
         ),
     ] = None
     percentage: Annotated[Rate | None, about("When not flat", "m_loan_charge.calculation_percentage", "%")] = None

@@ -206,7 +206,9 @@ class Savings(ClientPart, tag="savings"):
             "m_savings_account.sub_status_enum",
         ),
     ] = None
-    deposit: Annotated[TermDeposit | None, about("For fixed and recurring deposits")] = None
+    deposit: Annotated[
+        TermDeposit | None, about("For fixed and recurring deposits whose term the ledger knows")
+    ] = None
     recurring: Annotated[RecurringDeposit | None, about("For recurring deposits")] = None
 
 

@@ -122,6 +122,9 @@ class LedgerReader:
             world, _ = self._fetch(connection, CURRENCIES, {})
             own, _ = self._fetch(connection, ORGANISATION_CURRENCIES, {})
             mode = connection.execute(text(load_sql("rounding_mode"))).scalar()
+        symbols = {row.code: row.symbol for row in world}
+        for row in own:
+            row.symbol = row.symbol or symbols.get(row.code)
         currencies = {row.code: row for row in world} | {row.code: row for row in own}
         return Lookups(
             as_of, currencies, ROUNDING_MODES.get(mode, DEFAULT_ROUNDING) if mode is not None else DEFAULT_ROUNDING
@@ -171,7 +174,7 @@ class LedgerReader:
                     f"The ledger has no table {table}.",
                     remedy="PASSBOOK_LEDGER_URL must name a Fineract tenant database that its user may read.",
                 )
-        for column in ("name", "value"):
+        for column in ("name", "value", "enabled"):
             if column not in schema["c_configuration"]:
                 raise lacking("c_configuration", column)
         return schema

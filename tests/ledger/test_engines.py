@@ -38,12 +38,17 @@ def test_the_institution_s_own_digits_and_signs_go_before_the_world_s(own: Ledge
     currencies = everything(own.url, own.institution)[1].currencies
     assert (currencies["USD"].digits, currencies["USD"].symbol) == (3, "own")
     assert (currencies["KWD"].digits, currencies["KWD"].symbol) == (4, "world"), "no longer the institution's"
+    own.change("UPDATE m_organisation_currency SET display_symbol = NULL WHERE code = 'USD'")
+    usd = everything(own.url, own.institution)[1].currencies["USD"]
+    assert (usd.digits, usd.symbol) == (3, "world"), "where the institution has no sign of its own"
 
 
 @pytest.mark.parametrize(("number", "mode"), [(4, "ROUND_HALF_UP"), (1, "ROUND_DOWN"), (99, "ROUND_HALF_EVEN")])
 def test_the_rounding_mode_is_the_ledger_s(on_postgresql: Ledger, number: int, mode: str) -> None:
     on_postgresql.change(f"UPDATE c_configuration SET value = {number} WHERE name = 'rounding-mode'")
     assert everything(on_postgresql.url, on_postgresql.institution)[1].rounding == mode
+    on_postgresql.change("UPDATE c_configuration SET enabled = FALSE WHERE name = 'rounding-mode'")
+    assert everything(on_postgresql.url, on_postgresql.institution)[1].rounding == "ROUND_HALF_EVEN"
     on_postgresql.change("DELETE FROM c_configuration WHERE name = 'rounding-mode'")
     assert everything(on_postgresql.url, on_postgresql.institution)[1].rounding == "ROUND_HALF_EVEN"
 

@@ -153,8 +153,8 @@ def fees_kept(schedule: dict[str, Any], summary: dict[str, Any], charges: dict[s
         Decimal(0),
     )
     checks = {
-        "charged": number(totals["fees"]["due"]) + upfront,
-        "repaid": number(totals["fees"]["paid"]) + upfront_paid - forgiven,
+        "charged": number(totals["fees"]["due"]) + upfront + forgiven,
+        "repaid": number(totals["fees"]["paid"]) + upfront_paid,
         "waived": number(totals["fees"]["waived"]) + forgiven,
         "written_off": number(totals["fees"]["written_off"]),
         "outstanding": number(totals["fees"]["outstanding"]) + upfront - upfront_paid,

@@ -44,7 +44,7 @@ def test_an_active_loan_in_full() -> None:
         "kind": "individual",
         "currency": {"code": "USD", "digits": 2, "symbol": "$"},
         "product": "Small business",
-        "principal": {"current": "1200.00", "approved": "1200.00", "available": "0.00"},
+        "principal": {"current": "1200.00", "approved": "1200.00"},
         "interest": {
             "method": "declining_balance",
             "calculated": "per_repayment_period",
@@ -171,7 +171,36 @@ def test_an_approved_loan_may_still_be_drawn() -> None:
 
 
 def test_more_disbursed_than_approved_leaves_nothing_to_draw() -> None:
-    assert loan_of(**make.amounts(principal_disbursed=1300))["principal"]["available"] == "0.00"
+    row = loan_of(several_disbursals=True, **make.amounts(principal_disbursed=1300))
+    assert row["principal"]["available"] == "0.00"
+
+
+@pytest.mark.parametrize(
+    ("status", "several", "available"),
+    [
+        (200, False, "500.00"),
+        (300, True, "500.00"),
+        (300, False, None),
+        (300, None, None),
+        (303, True, None),
+        (600, True, None),
+        (601, True, None),
+        (700, True, None),
+    ],
+)
+def test_what_is_available_is_told_where_it_can_be_drawn(
+    status: int, several: bool | None, available: str | None
+) -> None:
+    row = loan_of(status=status, several_disbursals=several, **make.amounts(principal_disbursed=700))
+    assert row["principal"].get("available") == available
+
+
+@pytest.mark.parametrize(("group", "kind"), [(None, "individual"), (4, "joint_liability_group")])
+def test_the_kind_of_an_old_loan_follows_from_its_client_and_group(group: int | None, kind: str) -> None:
+    context = make.context()
+    row = make.loan(loan_type=0, group_id=group)
+    assert make.documents(make.of_loan(row), using=context)["loan:12"]["kind"] == kind
+    assert not context.unknown, "nothing to warn of in every pass"
 
 
 def test_an_overpaid_loan_has_a_credit() -> None:
@@ -272,7 +301,7 @@ def test_unknown_codes_become_unknown_and_are_noted() -> None:
     context = make.context()
     row = make.loan(
         sub_status=901,
-        loan_type=0,
+        loan_type=6,
         rate_period=5,
         interest_method=7,
         interest_calculated=8,
@@ -297,7 +326,7 @@ def test_unknown_codes_become_unknown_and_are_noted() -> None:
     (charge,) = found["loan:12:charges"]["charges"]
     assert (charge["when"], charge["calculation"], charge["payment_mode"]) == ("unknown",) * 3
     assert found["loan:12:transactions:2026"]["transactions"][0]["type"] == "unknown"
-    assert {code for _, code in context.unknown} == {901, 0, 5, 7, 8, 9, 6, 90, 91, 92, 93}
+    assert {code for _, code in context.unknown} == {901, 5, 7, 8, 9, 6, 90, 91, 92, 93}
     assert all(
         source.startswith(("m_loan.", "m_loan_charge.", "m_loan_transaction.")) for source, _ in context.unknown
     )
@@ -313,14 +342,21 @@ def test_charges_taken_back_are_hidden_as_in_the_core_s_list() -> None:
 
 def test_a_tranche_s_charge_is_due_with_its_tranche() -> None:
     rows = [
-        make.loan_charge(1, charge_time=12, due_date=None, tranche_date=date(2026, 3, 9)),
-        make.loan_charge(2, due_date=date(2026, 4, 1), tranche_date=date(2026, 3, 9)),
+        make.loan_charge(1, charge_time=12, due_date=None, tranche_expected_on=date(2026, 3, 9)),
+        make.loan_charge(2, due_date=date(2026, 4, 1), tranche_expected_on=date(2026, 3, 9)),
         make.loan_charge(3, charge_time=1, due_date=None),
     ]
     first, second, third = make.documents(make.of_loan(charges=rows))["loan:12:charges"]["charges"]
     assert (first["when"], first["due_on"]) == ("tranche_disbursement", "2026-03-09")
     assert second["due_on"] == "2026-04-01"
     assert (third["when"], "due_on" in third) == ("disbursement", False)
+
+
+def test_a_paid_out_tranche_s_charge_was_due_on_the_day_of_the_pay_out() -> None:
+    days = {"tranche_expected_on": date(2026, 3, 9), "tranche_disbursed_on": date(2026, 3, 12)}
+    row = make.loan_charge(1, charge_time=12, due_date=None, tranche_id=1, **days)
+    (charge,) = make.documents(make.of_loan(charges=[row]))["loan:12:charges"]["charges"]
+    assert charge["due_on"] == "2026-03-12"
 
 
 def test_a_charge_in_per_cent_shows_its_base() -> None:

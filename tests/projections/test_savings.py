@@ -203,6 +203,10 @@ def test_other_accounts_have_no_term(kind: int, word: str) -> None:
     assert not {"deposit", "recurring"} & row.keys()
 
 
+def test_a_deposit_whose_term_the_ledger_does_not_know_tells_none() -> None:
+    assert "deposit" not in account_of(deposit_type=200)
+
+
 def test_a_recurring_deposit_tells_its_plan() -> None:
     row = make.savings(
         deposit_type=300,

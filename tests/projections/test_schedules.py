@@ -161,6 +161,22 @@ def test_fees_at_pay_out_count_as_paid_with_it() -> None:
     assert totals["fees"]["due"] == "0.00", "they are in no instalment"
 
 
+def test_fees_at_pay_out_follow_their_charges() -> None:
+    """One is paid in part, one was waived, one is of another kind, one was taken back."""
+    charges = [
+        make.loan_charge(1, charge_time=1, **make.amounts(amount=25, paid=10, outstanding=15)),
+        make.loan_charge(2, charge_time=1, **make.amounts(amount=7, waived=7, outstanding=0)),
+        make.loan_charge(3, charge_time=2, **make.amounts(amount=9, outstanding=9)),
+        make.loan_charge(4, charge_time=1, is_active=False, **make.amounts(amount=99, outstanding=99)),
+    ]
+    document = schedule_of(make.loan(**make.amounts(fees_at_disbursement=32)), charges=charges)
+    (line,) = document["disbursements"]
+    assert (line["fees"], line["fees_paid"]) == ("25.00", "10.00")
+    totals = document["totals"]
+    shown = [totals[name] for name in ("fees_at_disbursement", "expected", "paid", "outstanding")]
+    assert shown == ["25.00", "1255.00", "10.00", "1245.00"]
+
+
 TRANCHES = [
     make.tranche(2, expected_on=date(2026, 2, 20), **make.amounts(principal=500)),
     make.tranche(1, disbursed_on=date(2026, 1, 5), **make.amounts(principal=700)),
@@ -177,6 +193,21 @@ def test_tranches_stand_in_the_order_of_their_days_and_raise_the_balance_in_thei
     assert document["totals"]["disbursed"] == "700.00"
     # 700 - 400, then + 500 - 400, then - 400
     assert [line["balance_after"] for line in document["instalments"]] == ["300.00", "400.00", "0.00"]
+
+
+def test_each_tranche_has_the_fees_of_its_own() -> None:
+    charges = [
+        make.loan_charge(1, charge_time=1, **make.amounts(amount=5, paid=5, outstanding=0)),
+        make.loan_charge(2, charge_time=12, tranche_id=1, **make.amounts(amount=20, paid=20, outstanding=0)),
+        make.loan_charge(3, charge_time=12, tranche_id=2, **make.amounts(amount=30, waived=12, outstanding=18)),
+        make.loan_charge(4, charge_time=12, tranche_id=9, **make.amounts(amount=70, outstanding=70)),
+    ]
+    row = make.loan(**make.amounts(fees_at_disbursement=125))
+    document = schedule_of(row, disbursements=TRANCHES, charges=charges)
+    first, second = document["disbursements"]
+    assert (first["disbursed"], first["fees"], first["fees_paid"]) == (True, "25.00", "25.00")
+    assert (second["disbursed"], second["fees"], second["fees_paid"]) == (False, "18.00", "0.00")
+    assert document["totals"]["fees_at_disbursement"] == "43.00", "nothing of a tranche that is not there"
 
 
 def test_a_tranche_that_was_undone_is_not_there() -> None:
