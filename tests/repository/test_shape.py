@@ -87,10 +87,16 @@ SECRETS = {
     "a token of a code host": re.compile(r"\bgh[pousr]_[A-Za-z0-9]{30,}"),
     "a cloud key": re.compile(r"\bAKIA[0-9A-Z]{16}\b"),
     "a path of somebody's machine": re.compile(r"(?<![\w.])/(?:home|Users|root|work)/\w+"),
-    "a registry": re.compile(
-        r"(?:registry\.npmjs|pypi\.org|files\.pythonhosted|deb\.debian|index-url)", re.IGNORECASE
-    ),
+    "an option that names a registry": re.compile(r"--(?:extra-)?index-url|--registry[ =]|--find-links"),
 }
+
+_ADDRESS = re.compile(r"\b[a-z][a-z+]*://(?:[^\s/@'\"`<>]*@)?([A-Za-z0-9][A-Za-z0-9.-]*)")
+#: Hosts that may stand in the tree: names that nobody can have (RFC 2606, RFC 6761), single words, addresses of
+#: this machine, the address that cloud machines answer at, and the names of a standard and of a picture's maker.
+_OURS_TO_NAME = re.compile(
+    r"(?:.*\.)?example(?:\.org)?\.?|.*\.invalid|[A-Za-z0-9-]+|127(?:\.\d+){3}|169\.254\.169\.254|www\.w3\.org|www\.textualize\.io",
+    re.IGNORECASE,
+)
 
 
 @pytest.mark.parametrize("what", sorted(SECRETS))
@@ -101,6 +107,15 @@ def test_the_tree_holds_no(what: str) -> None:
             continue
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
             assert not SECRETS[what].search(line), f"{path.relative_to(ROOT)}:{number}: {what}"
+
+
+def test_the_tree_names_no_address_of_the_outside() -> None:
+    for path in _tracked():
+        if path.suffix == ".png" or path.name == "package-lock.json":  # a lock says who asks for donations
+            continue
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+            for host in _ADDRESS.findall(line):
+                assert _OURS_TO_NAME.fullmatch(host), f"{path.relative_to(ROOT)}:{number}: {host}"
 
 
 def test_npm_locks_name_no_address_and_keep_their_hashes() -> None:
