@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import date
 
-from projections import vocabulary
+from projections import vocabulary, words
 from projections.common import UNNAMED_CHARGE, pages, payment, year
 from projections.context import Context
 from projections.documents import SCHEMA, Client, ClientCharges, ClientImage, ClientTransactions
@@ -27,7 +27,7 @@ def details(row: ClientRow, context: Context) -> Client:
         schema=SCHEMA,
         client_id=row.id,
         account_no=row.account_no,
-        status=vocabulary.CLIENT_STATUS(row.status, context.unknown) or vocabulary.UNKNOWN,
+        status=vocabulary.CLIENT_STATUS(row.status, context.unknown) or words.UNKNOWN,
         display_name=display_name(row),
         first_name=row.firstname or None,
         middle_name=row.middlename or None,
@@ -84,8 +84,8 @@ def _charge(row: ClientChargeRow, context: Context) -> ClientCharge:
         id=row.id,
         name=row.name or UNNAMED_CHARGE,
         penalty=row.is_penalty,
-        when=vocabulary.CLIENT_CHARGE_TIME(row.charge_time, context.unknown) or vocabulary.UNKNOWN,
-        calculation=vocabulary.CLIENT_CHARGE_CALCULATION(row.calculation, context.unknown) or vocabulary.UNKNOWN,
+        when=vocabulary.CLIENT_CHARGE_TIME(row.charge_time, context.unknown) or words.UNKNOWN,
+        calculation=vocabulary.CLIENT_CHARGE_CALCULATION(row.calculation, context.unknown) or words.UNKNOWN,
         currency=currency,
         amount=digits(row.amount),
         paid=digits(row.paid),
@@ -103,7 +103,7 @@ def _transaction(row: ClientTransactionRow, context: Context) -> ClientTransacti
     currency, digits = context.plain_currency(row.currency_code, f"m_client_transaction {row.id}")
     return ClientTransaction(
         id=row.id,
-        type=vocabulary.CLIENT_TRANSACTION(row.type, context.unknown) or vocabulary.UNKNOWN,
+        type=vocabulary.CLIENT_TRANSACTION(row.type, context.unknown) or words.UNKNOWN,
         on=row.on,
         currency=currency,
         amount=digits(row.amount),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
-from projections import vocabulary
+from projections import vocabulary, words
 from projections.common import UNNAMED_CHARGE, pages, payment, year
 from projections.context import Context
 from projections.documents import SCHEMA, Currency, Loan, LoanCharges, LoanTransactions
@@ -40,7 +40,7 @@ def account(row: LoanRow, currency: Currency, digits: Digits, context: Context) 
         client_id=row.client_id,
         loan_id=row.id,
         account_no=row.account_no,
-        status=vocabulary.LOAN_STATUS(row.status, unknown) or vocabulary.UNKNOWN,
+        status=vocabulary.LOAN_STATUS(row.status, unknown) or words.UNKNOWN,
         kind=_kind(row, unknown),
         sub_status=vocabulary.LOAN_SUB_STATUS(row.sub_status, unknown),
         currency=currency,
@@ -107,7 +107,7 @@ def _kind(row: LoanRow, unknown: set[tuple[str, int]]) -> str:
     """The kind of loan. Data older than the core's types says whose a loan is by its client and group alone."""
     if row.loan_type == vocabulary.UNTYPED_LOAN:
         return "individual" if row.group_id is None else "joint_liability_group"
-    return vocabulary.LOAN_TYPE(row.loan_type, unknown) or vocabulary.UNKNOWN
+    return vocabulary.LOAN_TYPE(row.loan_type, unknown) or words.UNKNOWN
 
 
 def _may_draw(row: LoanRow) -> bool:
@@ -131,8 +131,8 @@ def _principal(row: LoanRow, digits: Digits) -> LoanPrincipal:
 def _interest(row: LoanRow, unknown: set[tuple[str, int]]) -> LoanInterest:
     where = f"m_loan {row.id}"
     return LoanInterest(
-        method=vocabulary.INTEREST_METHOD(row.interest_method, unknown) or vocabulary.UNKNOWN,
-        calculated=vocabulary.INTEREST_CALCULATED(row.interest_calculated, unknown) or vocabulary.UNKNOWN,
+        method=vocabulary.INTEREST_METHOD(row.interest_method, unknown) or words.UNKNOWN,
+        calculated=vocabulary.INTEREST_CALCULATED(row.interest_calculated, unknown) or words.UNKNOWN,
         rate=rate(row.rate_per_period, where),
         rate_period=vocabulary.LOAN_RATE_PERIOD(row.rate_period, unknown),
         annual_rate=rate(row.annual_rate, where),
@@ -147,16 +147,16 @@ def _interest(row: LoanRow, unknown: set[tuple[str, int]]) -> LoanInterest:
 def _terms(row: LoanRow, digits: Digits, unknown: set[tuple[str, int]]) -> LoanTerms:
     return LoanTerms(
         length=row.term,
-        length_unit=vocabulary.LOAN_TERM_UNIT(row.term_unit, unknown) or vocabulary.UNKNOWN,
+        length_unit=vocabulary.LOAN_TERM_UNIT(row.term_unit, unknown) or words.UNKNOWN,
         repayments=row.number_of_repayments,
         every=row.repay_every,
-        every_unit=vocabulary.LOAN_REPAY_UNIT(row.repay_unit, unknown) or vocabulary.UNKNOWN,
-        amortization=vocabulary.AMORTIZATION(row.amortization, unknown) or vocabulary.UNKNOWN,
+        every_unit=vocabulary.LOAN_REPAY_UNIT(row.repay_unit, unknown) or words.UNKNOWN,
+        amortization=vocabulary.AMORTIZATION(row.amortization, unknown) or words.UNKNOWN,
         grace_principal=row.grace_principal,
         grace_interest=row.grace_interest,
         interest_free=row.grace_interest_free,
         fixed_instalment=digits.optional(row.fixed_instalment),
-        schedule_type=row.schedule_type.lower() if row.schedule_type else None,
+        schedule_type=_schedule_type(row.schedule_type),
     )
 
 
@@ -210,8 +210,8 @@ def _charge(
         id=row.id,
         name=row.name or UNNAMED_CHARGE,
         penalty=row.is_penalty,
-        when=vocabulary.LOAN_CHARGE_TIME(row.charge_time, unknown) or vocabulary.UNKNOWN,
-        calculation=vocabulary.LOAN_CHARGE_CALCULATION(row.calculation, unknown) or vocabulary.UNKNOWN,
+        when=vocabulary.LOAN_CHARGE_TIME(row.charge_time, unknown) or words.UNKNOWN,
+        calculation=vocabulary.LOAN_CHARGE_CALCULATION(row.calculation, unknown) or words.UNKNOWN,
         payment_mode=vocabulary.LOAN_CHARGE_PAYMENT(row.payment_mode, unknown),
         amount=digits(row.amount),
         paid=digits(row.paid),
@@ -224,6 +224,14 @@ def _charge(
         submitted_on=row.submitted_on,
         instalments=_split(split, digits) if split else None,
     )
+
+
+def _schedule_type(name: str | None) -> str | None:
+    """The core keeps this one as a name, not as a code."""
+    if not name:
+        return None
+    word = name.lower()
+    return word if word in words.SCHEDULE_TYPE.meanings else words.UNKNOWN
 
 
 def _split(rows: list[InstalmentChargeRow], digits: Digits) -> list[InstalmentCharge]:
@@ -244,7 +252,7 @@ def _split(rows: list[InstalmentChargeRow], digits: Digits) -> list[InstalmentCh
 def _transaction(row: LoanTransactionRow, digits: Digits, unknown: set[tuple[str, int]]) -> LoanTransaction:
     return LoanTransaction(
         id=row.id,
-        type=vocabulary.LOAN_TRANSACTION(row.type, unknown) or vocabulary.UNKNOWN,
+        type=vocabulary.LOAN_TRANSACTION(row.type, unknown) or words.UNKNOWN,
         on=row.on,
         amount=digits(row.amount),
         principal=digits(row.principal),

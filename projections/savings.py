@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
-from projections import vocabulary
+from projections import vocabulary, words
 from projections.common import UNNAMED_CHARGE, month, pages, payment
 from projections.context import Context
 from projections.documents import SCHEMA, Currency, Savings, SavingsCharges, SavingsTransactions
@@ -44,10 +44,10 @@ def account(aggregate: SavingsAggregate, currency: Currency, digits: Digits, con
         client_id=row.client_id,
         savings_id=row.id,
         account_no=row.account_no,
-        status=vocabulary.SAVINGS_STATUS(row.status, unknown) or vocabulary.UNKNOWN,
+        status=vocabulary.SAVINGS_STATUS(row.status, unknown) or words.UNKNOWN,
         sub_status=vocabulary.SAVINGS_SUB_STATUS(row.sub_status, unknown) if row.sub_status else None,
-        kind=vocabulary.DEPOSIT_TYPE(row.deposit_type, unknown) or vocabulary.UNKNOWN,
-        holder=vocabulary.SAVINGS_TYPE(row.account_type, unknown) or vocabulary.UNKNOWN,
+        kind=vocabulary.DEPOSIT_TYPE(row.deposit_type, unknown) or words.UNKNOWN,
+        holder=vocabulary.SAVINGS_TYPE(row.account_type, unknown) or words.UNKNOWN,
         currency=currency,
         product=row.product or None,
         balance=balance,
@@ -126,9 +126,9 @@ def _summary(row: SavingsRow, digits: Digits) -> SavingsSummary:
 def _interest(row: SavingsRow, digits: Digits, unknown: set[tuple[str, int]]) -> SavingsInterest:
     return SavingsInterest(
         annual_rate=rate(row.annual_rate, f"m_savings_account {row.id}") or "0",
-        compounding=vocabulary.COMPOUNDING(row.compounding, unknown) or vocabulary.UNKNOWN,
-        posting=vocabulary.POSTING(row.posting, unknown) or vocabulary.UNKNOWN,
-        calculation=vocabulary.SAVINGS_CALCULATION(row.calculation, unknown) or vocabulary.UNKNOWN,
+        compounding=vocabulary.COMPOUNDING(row.compounding, unknown) or words.UNKNOWN,
+        posting=vocabulary.POSTING(row.posting, unknown) or words.UNKNOWN,
+        calculation=vocabulary.SAVINGS_CALCULATION(row.calculation, unknown) or words.UNKNOWN,
         days_in_year=row.days_in_year,
         min_balance=digits.optional(row.min_balance_for_interest),
     )
@@ -200,8 +200,8 @@ def _charge(row: SavingsChargeRow, digits: Digits, unknown: set[tuple[str, int]]
         id=row.id,
         name=row.name or UNNAMED_CHARGE,
         penalty=row.is_penalty,
-        when=vocabulary.SAVINGS_CHARGE_TIME(row.charge_time, unknown) or vocabulary.UNKNOWN,
-        calculation=vocabulary.SAVINGS_CHARGE_CALCULATION(row.calculation, unknown) or vocabulary.UNKNOWN,
+        when=vocabulary.SAVINGS_CHARGE_TIME(row.charge_time, unknown) or words.UNKNOWN,
+        calculation=vocabulary.SAVINGS_CHARGE_CALCULATION(row.calculation, unknown) or words.UNKNOWN,
         amount=digits(row.amount),
         paid=digits(row.paid),
         waived=digits(row.waived),
@@ -228,7 +228,7 @@ def _effect(kind: int) -> str:
 def _transaction(row: SavingsTransactionRow, digits: Digits, unknown: set[tuple[str, int]]) -> SavingsTransaction:
     return SavingsTransaction(
         id=row.id,
-        type=vocabulary.SAVINGS_TRANSACTION(row.type, unknown) or vocabulary.UNKNOWN,
+        type=vocabulary.SAVINGS_TRANSACTION(row.type, unknown) or words.UNKNOWN,
         effect=_effect(row.type),
         on=row.on,
         amount=digits(row.amount),

@@ -1,7 +1,7 @@
-"""The public vocabulary: the ledger's integer codes as words, and which accounts a device may hold at all.
+"""The ledger's integer codes as public words, and which accounts a device may hold at all.
 
-The words are few and stay; the core's internal codes grow with every release. A code that is not here becomes
-`unknown` and is counted by the worker: it never stops a client.
+The core's internal codes grow with every release. A code that is not here becomes `unknown` and is counted by the
+worker: it never stops a client. What each word means stands in `words`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-UNKNOWN = "unknown"
+from projections import words
+from projections.words import UNKNOWN, WordList
 
 #: Clients whose data is on devices: active ones, and active ones on the move between two branches (303, 304).
 VISIBLE_CLIENT_STATUSES = frozenset({300, 303, 304})
@@ -44,10 +45,11 @@ SAVINGS_DEBITS = frozenset({2, 4, 5, 7, 17, 18})
 
 
 @dataclass(frozen=True)
-class Words:
-    """One code list: where the codes stand, and the word for each."""
+class Codes:
+    """One code list: where the codes stand, the word for each, and the list that the words are of."""
 
     source: str
+    list: WordList
     words: Mapping[int, str]
 
     def __call__(self, code: int | None, unknown: set[tuple[str, int]]) -> str | None:
@@ -61,11 +63,14 @@ class Words:
         return word
 
 
-CLIENT_STATUS = Words("m_client.status_enum", {300: "active", 303: "in_transfer", 304: "in_transfer"})
-LEGAL_FORM = Words("m_client.legal_form_enum", {1: "person", 2: "entity"})
+CLIENT_STATUS = Codes(
+    "m_client.status_enum", words.CLIENT_STATUS, {300: "active", 303: "in_transfer", 304: "in_transfer"}
+)
+LEGAL_FORM = Codes("m_client.legal_form_enum", words.LEGAL_FORM, {1: "person", 2: "entity"})
 
-LOAN_STATUS = Words(
+LOAN_STATUS = Codes(
     "m_loan.loan_status_id",
+    words.LOAN_STATUS,
     {
         200: "approved",
         300: "active",
@@ -77,9 +82,10 @@ LOAN_STATUS = Words(
         700: "overpaid",
     },
 )
-LOAN_SUB_STATUS = Words("m_loan.loan_sub_status_id", {100: "foreclosed"})
-SAVINGS_STATUS = Words(
+LOAN_SUB_STATUS = Codes("m_loan.loan_sub_status_id", words.LOAN_SUB_STATUS, {100: "foreclosed"})
+SAVINGS_STATUS = Codes(
     "m_savings_account.status_enum",
+    words.SAVINGS_STATUS,
     {
         200: "approved",
         300: "active",
@@ -90,10 +96,10 @@ SAVINGS_STATUS = Words(
         800: "matured",
     },
 )
-SAVINGS_SUB_STATUS = Words(
+SAVINGS_SUB_STATUS = Codes(
     "m_savings_account.sub_status_enum",
+    words.SAVINGS_SUB_STATUS,
     {
-        0: "none",
         100: "inactive",
         200: "dormant",
         300: "escheat",
@@ -111,15 +117,21 @@ _ACCOUNT_TYPES = {
 }
 #: A loan of very old data has no type: whether it has a group besides its client tells (see `loans.py`).
 UNTYPED_LOAN = 0
-LOAN_TYPE = Words("m_loan.loan_type_enum", _ACCOUNT_TYPES)
-SAVINGS_TYPE = Words("m_savings_account.account_type_enum", _ACCOUNT_TYPES)
-DEPOSIT_TYPE = Words(
+LOAN_TYPE = Codes(
+    "m_loan.loan_type_enum",
+    words.LOAN_KIND,
+    {code: word for code, word in _ACCOUNT_TYPES.items() if word != "group_savings_member"},
+)
+SAVINGS_TYPE = Codes("m_savings_account.account_type_enum", words.SAVINGS_HOLDER, _ACCOUNT_TYPES)
+DEPOSIT_TYPE = Codes(
     "m_savings_account.deposit_type_enum",
+    words.SAVINGS_KIND,
     {100: "savings", 200: "fixed_deposit", 300: "recurring_deposit", 400: "current"},
 )
 
-LOAN_TRANSACTION = Words(
+LOAN_TRANSACTION = Codes(
     "m_loan_transaction.transaction_type_enum",
+    words.LOAN_TRANSACTION,
     {
         1: "disbursement",
         2: "repayment",
@@ -146,8 +158,9 @@ LOAN_TRANSACTION = Words(
         33: "interest_refund",
     },
 )
-SAVINGS_TRANSACTION = Words(
+SAVINGS_TRANSACTION = Codes(
     "m_savings_account_transaction.transaction_type_enum",
+    words.SAVINGS_TRANSACTION,
     {
         1: "deposit",
         2: "withdrawal",
@@ -165,7 +178,11 @@ SAVINGS_TRANSACTION = Words(
         21: "release",
     },
 )
-CLIENT_TRANSACTION = Words("m_client_transaction.transaction_type_enum", {1: "charge_payment", 2: "charge_waiver"})
+CLIENT_TRANSACTION = Codes(
+    "m_client_transaction.transaction_type_enum",
+    words.CLIENT_TRANSACTION,
+    {1: "charge_payment", 2: "charge_waiver"},
+)
 
 _CHARGE_TIMES = {
     1: "disbursement",
@@ -192,34 +209,54 @@ _CHARGE_CALCULATIONS = {
     4: "percent_of_interest",
     5: "percent_of_disbursement",
 }
-CLIENT_CHARGE_TIME = Words("m_client_charge.charge_time_enum", _CHARGE_TIMES)
-CLIENT_CHARGE_CALCULATION = Words("m_client_charge.charge_calculation_enum", _CHARGE_CALCULATIONS)
-LOAN_CHARGE_TIME = Words("m_loan_charge.charge_time_enum", _CHARGE_TIMES)
-LOAN_CHARGE_CALCULATION = Words("m_loan_charge.charge_calculation_enum", _CHARGE_CALCULATIONS)
-LOAN_CHARGE_PAYMENT = Words("m_loan_charge.charge_payment_mode_enum", {0: "regular", 1: "account_transfer"})
-SAVINGS_CHARGE_TIME = Words("m_savings_account_charge.charge_time_enum", _CHARGE_TIMES)
-SAVINGS_CHARGE_CALCULATION = Words("m_savings_account_charge.charge_calculation_enum", _CHARGE_CALCULATIONS)
+CLIENT_CHARGE_TIME = Codes("m_client_charge.charge_time_enum", words.CHARGE_TIME, _CHARGE_TIMES)
+CLIENT_CHARGE_CALCULATION = Codes(
+    "m_client_charge.charge_calculation_enum", words.CHARGE_CALCULATION, _CHARGE_CALCULATIONS
+)
+LOAN_CHARGE_TIME = Codes("m_loan_charge.charge_time_enum", words.CHARGE_TIME, _CHARGE_TIMES)
+LOAN_CHARGE_CALCULATION = Codes(
+    "m_loan_charge.charge_calculation_enum", words.CHARGE_CALCULATION, _CHARGE_CALCULATIONS
+)
+LOAN_CHARGE_PAYMENT = Codes(
+    "m_loan_charge.charge_payment_mode_enum", words.CHARGE_PAYMENT, {0: "regular", 1: "account_transfer"}
+)
+SAVINGS_CHARGE_TIME = Codes("m_savings_account_charge.charge_time_enum", words.CHARGE_TIME, _CHARGE_TIMES)
+SAVINGS_CHARGE_CALCULATION = Codes(
+    "m_savings_account_charge.charge_calculation_enum", words.CHARGE_CALCULATION, _CHARGE_CALCULATIONS
+)
 
 _PERIODS = {0: "days", 1: "weeks", 2: "months", 3: "years", 4: "whole_term"}
-LOAN_TERM_UNIT = Words("m_loan.term_period_frequency_enum", _PERIODS)
-LOAN_REPAY_UNIT = Words("m_loan.repayment_period_frequency_enum", _PERIODS)
-LOAN_RATE_PERIOD = Words("m_loan.interest_period_frequency_enum", {2: "month", 3: "year", 4: "whole_term"})
-INTEREST_METHOD = Words("m_loan.interest_method_enum", {0: "declining_balance", 1: "flat"})
-INTEREST_CALCULATED = Words("m_loan.interest_calculated_in_period_enum", {0: "daily", 1: "per_repayment_period"})
-AMORTIZATION = Words("m_loan.amortization_method_enum", {0: "equal_principal", 1: "equal_instalments"})
-LOCKIN_UNIT = Words("m_savings_account.lockin_period_frequency_enum", _PERIODS)
-DEPOSIT_PERIOD_UNIT = Words("m_deposit_account_term_and_preclosure.deposit_period_frequency_enum", _PERIODS)
-_INTEREST_PERIODS = {1: "daily", 4: "monthly", 5: "quarterly", 6: "biannual", 7: "annual"}
-COMPOUNDING = Words("m_savings_account.interest_compounding_period_enum", _INTEREST_PERIODS)
-POSTING = Words("m_savings_account.interest_posting_period_enum", _INTEREST_PERIODS)
-SAVINGS_CALCULATION = Words(
-    "m_savings_account.interest_calculation_type_enum", {1: "daily_balance", 2: "average_daily_balance"}
+LOAN_TERM_UNIT = Codes("m_loan.term_period_frequency_enum", words.PERIOD_UNIT, _PERIODS)
+LOAN_REPAY_UNIT = Codes("m_loan.repayment_period_frequency_enum", words.PERIOD_UNIT, _PERIODS)
+LOAN_RATE_PERIOD = Codes(
+    "m_loan.interest_period_frequency_enum", words.RATE_PERIOD, {2: "month", 3: "year", 4: "whole_term"}
 )
-ON_CLOSURE = Words(
+INTEREST_METHOD = Codes("m_loan.interest_method_enum", words.INTEREST_METHOD, {0: "declining_balance", 1: "flat"})
+INTEREST_CALCULATED = Codes(
+    "m_loan.interest_calculated_in_period_enum", words.INTEREST_CALCULATED, {0: "daily", 1: "per_repayment_period"}
+)
+AMORTIZATION = Codes(
+    "m_loan.amortization_method_enum", words.AMORTIZATION, {0: "equal_principal", 1: "equal_instalments"}
+)
+LOCKIN_UNIT = Codes("m_savings_account.lockin_period_frequency_enum", words.PERIOD_UNIT, _PERIODS)
+DEPOSIT_PERIOD_UNIT = Codes(
+    "m_deposit_account_term_and_preclosure.deposit_period_frequency_enum", words.PERIOD_UNIT, _PERIODS
+)
+_INTEREST_PERIODS = {1: "daily", 4: "monthly", 5: "quarterly", 6: "biannual", 7: "annual"}
+COMPOUNDING = Codes("m_savings_account.interest_compounding_period_enum", words.INTEREST_PERIOD, _INTEREST_PERIODS)
+POSTING = Codes("m_savings_account.interest_posting_period_enum", words.INTEREST_PERIOD, _INTEREST_PERIODS)
+SAVINGS_CALCULATION = Codes(
+    "m_savings_account.interest_calculation_type_enum",
+    words.SAVINGS_CALCULATION,
+    {1: "daily_balance", 2: "average_daily_balance"},
+)
+ON_CLOSURE = Codes(
     "m_deposit_account_term_and_preclosure.on_account_closure_enum",
+    words.ON_CLOSURE,
     {100: "withdraw", 200: "transfer_to_savings", 300: "reinvest", 400: "reinvest_principal"},
 )
-PRECLOSURE_ON = Words(
+PRECLOSURE_ON = Codes(
     "m_deposit_account_term_and_preclosure.pre_closure_penal_interest_on_enum",
+    words.EARLY_PENALTY_ON,
     {1: "whole_term", 2: "until_withdrawal"},
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import typing
 from collections.abc import Iterator
@@ -21,6 +20,8 @@ from passbook.servicedb.engine import ServiceDatabase
 from passbook.settings import DECLARATIONS, Settings
 from projections import documents
 from projections.documents.base import Part
+from projections.words import WordList
+from tests.schemas import ALL, schemas, tag_of, word_lists
 
 ROOT = Path(__file__).parents[1]
 MADE = "<!-- Made from the code by `make docs`; edit the code instead. -->"
@@ -35,10 +36,8 @@ def pages() -> dict[Path, str]:
         docs / "commands.md": _commands(),
         docs / "openapi.json": json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n",
     }
-    for kind in documents.TYPES:
-        made[docs / "schemas" / f"{_tag(kind)}.json"] = (
-            json.dumps(_dedented(msgspec.json.schema(kind)), indent=2) + "\n"
-        )
+    for name, schema in schemas().items():
+        made[docs / "schemas" / f"{name}.json"] = json.dumps(schema, indent=2) + "\n"
     return made
 
 
@@ -53,27 +52,13 @@ def openapi() -> dict[str, Any]:
         nowhere.dispose()
 
 
-def _dedented(schema: Any) -> Any:
-    """The schema with its descriptions dedented, which Python 3.13 does to docstrings by itself."""
-    if isinstance(schema, dict):
-        return {
-            key: inspect.cleandoc(value) if key == "description" and isinstance(value, str) else _dedented(value)
-            for key, value in schema.items()
-        }
-    return [_dedented(one) for one in schema] if isinstance(schema, list) else schema
-
-
-def _tag(kind: type[msgspec.Struct]) -> str:
-    return str(kind.__struct_config__.tag)
-
-
 def _documents() -> str:
     parts: dict[str, type[msgspec.Struct]] = {}
     sections = []
     for kind in documents.TYPES:
-        needs = " and ".join(f"`{one}`" for one in sorted(NEEDS.get(_tag(kind), ())))
+        needs = " and ".join(f"`{one}`" for one in sorted(NEEDS.get(tag_of(kind), ())))
         permission = f"\nNeeds the permission {needs}.\n" if needs else ""
-        sections.append(f"## `{_tag(kind)}`\n\n{_prose(kind)}\n{permission}\n{_table(kind, parts)}")
+        sections.append(f"## `{tag_of(kind)}`\n\n{_prose(kind)}\n{permission}\n{_table(kind, parts)}")
     done: set[str] = set()
     while parts.keys() - done:
         for name in sorted(parts.keys() - done):
@@ -83,15 +68,23 @@ def _documents() -> str:
 # Documents
 
 What a device can hold: these documents and no others, one database per person. Ids sort, so an app reads with
-`allDocs({{startkey, endkey}})` and needs no index. A JSON Schema of each type is in [`schemas/`](schemas).
+`allDocs({{startkey, endkey}})` and needs no index. A JSON Schema of each type is in [`schemas/`](schemas), and one
+of all types together, `{ALL}.json`, to make an app's types from.
 
 * **Amounts** are decimal text with exactly the digits of the currency beside them (`"1250.50"`). Never floats.
 * **Rates** are decimal text in per cent. **Days** are `YYYY-MM-DD`. **Instants** are RFC 3339, UTC.
-* **Codes** are words of a small vocabulary; a code that Passbook does not know is `"unknown"`.
+* **Words** are of a closed list each ([all of them](#words)); a code that Passbook does not know is `"unknown"`.
 * A field without a value is **absent**. Nothing here depends on today's date: an app reckons what is overdue.
 * A reversed transaction stays in its page with `"reversed": true`.
 """
+    sections.append("## Words\n\nIn documents they stand as they stand here; what an app shows is its own affair.")
+    sections += [_words(one) for one in word_lists()]
     return head + "\n" + "\n\n".join(sections) + "\n"
+
+
+def _words(one: WordList) -> str:
+    lines = [f"### {one.name}", "", one.about, "", "| word | meaning |", "|---|---|"]
+    return "\n".join([*lines, *(f"| `{word}` | {meaning} |" for word, meaning in one.meanings.items())])
 
 
 def _prose(kind: type[msgspec.Struct]) -> str:
@@ -101,7 +94,7 @@ def _prose(kind: type[msgspec.Struct]) -> str:
 def _table(kind: type[msgspec.Struct], parts: dict[str, type[msgspec.Struct]]) -> str:
     lines = ["| field | type | always | meaning | unit | source |", "|---|---|---|---|---|---|"]
     if issubclass(kind, documents.Document):
-        lines.append(f"| `type` | text | yes | `{_tag(kind)}` | | |")
+        lines.append(f"| `type` | text | yes | `{tag_of(kind)}` | | |")
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in msgspec.structs.fields(kind):
         meaning, source, unit = _about(hints[field.name])
@@ -135,6 +128,10 @@ def _type(hint: Any, parts: dict[str, type[msgspec.Struct]]) -> str:
     kinds = [meta.extra["kind"] for meta in _metas(hint) if meta.extra and "kind" in meta.extra]
     if kinds:
         return str(kinds[0])
+    lists = [meta.extra["words"] for meta in _metas(hint) if meta.extra and "words" in meta.extra]
+    if lists:
+        linked = f"[{lists[0].name}](#{lists[0].name.lower()})"
+        return f"list of {linked}" if "list" in str(hint) else linked
     while typing.get_origin(hint) is typing.Annotated:
         hint = typing.get_args(hint)[0]
     origin, arguments = typing.get_origin(hint), [one for one in typing.get_args(hint) if one is not type(None)]

@@ -13,13 +13,19 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from projections.words import WordList
+
 #: Number of the document schema; raised when a document changes in a way that an app must know of.
 SCHEMA = 1
 
 
-def about(meaning: str, source: str = "", unit: str = "") -> Meta:
-    """Documentation of one field: what it means, which ledger column it is from, and its unit."""
-    return Meta(description=meaning, extra={"source": source, "unit": unit})
+def about(meaning: str, source: str = "", unit: str = "", *, words: WordList | None = None) -> Meta:
+    """Documentation of one field: what it means, which ledger column it is from, its unit, and its words."""
+    extra: dict[str, object] = {"source": source, "unit": unit}
+    if words is None:
+        return Meta(description=meaning, extra=extra)
+    # The marker is turned into the list when the schemas are published.
+    return Meta(description=meaning, extra=extra | {"words": words}, extra_json_schema={"words": words.name})
 
 
 _DECIMAL_TEXT = r"^-?[0-9]+(\.[0-9]+)?$"

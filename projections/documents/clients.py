@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from projections import words
 from projections.documents.base import Amount, ClientPart, Currency, Day, Part, Payment, about
 
 
@@ -11,7 +12,7 @@ class Client(ClientPart, tag="client"):
     """Personal details. Id `client:{client}`."""
 
     account_no: Annotated[str, about("Client number shown to the customer", "m_client.account_no")]
-    status: Annotated[str, about("active or in_transfer (moving between branches)", "m_client.status_enum")]
+    status: Annotated[str, about("Where the client stands", "m_client.status_enum", words=words.CLIENT_STATUS)]
     display_name: Annotated[str, about("Name to show", "m_client.display_name")]
     first_name: Annotated[str | None, about("First name of a person", "m_client.firstname")] = None
     middle_name: Annotated[str | None, about("Middle name", "m_client.middlename")] = None
@@ -19,7 +20,9 @@ class Client(ClientPart, tag="client"):
     full_name: Annotated[
         str | None, about("Name in one piece: entities, and persons with one name", "m_client.fullname")
     ] = None
-    legal_form: Annotated[str | None, about("person or entity", "m_client.legal_form_enum")] = None
+    legal_form: Annotated[
+        str | None, about("What the client is", "m_client.legal_form_enum", words=words.LEGAL_FORM)
+    ] = None
     gender: Annotated[str | None, about("In the institution's words", "m_code_value.code_value")] = None
     date_of_birth: Annotated[Day | None, about("Date of birth", "m_client.date_of_birth")] = None
     mobile_no: Annotated[str | None, about("Own phone number", "m_client.mobile_no")] = None
@@ -43,8 +46,11 @@ class ClientCharge(Part):
     id: Annotated[int, about("Key of the charge", "m_client_charge.id")]
     name: Annotated[str, about("Name of the charge", "m_charge.name")]
     penalty: Annotated[bool, about("Penalty (true) or fee", "m_client_charge.is_penalty")]
-    when: Annotated[str, about("What makes it due", "m_client_charge.charge_time_enum")]
-    calculation: Annotated[str, about("How it is calculated", "m_client_charge.charge_calculation_enum")]
+    when: Annotated[str, about("What makes it due", "m_client_charge.charge_time_enum", words=words.CHARGE_TIME)]
+    calculation: Annotated[
+        str,
+        about("How it is calculated", "m_client_charge.charge_calculation_enum", words=words.CHARGE_CALCULATION),
+    ]
     currency: Annotated[Currency, about("Currency of this charge", "m_charge.currency_code")]
     amount: Annotated[Amount, about("Charged", "m_client_charge.amount")]
     paid: Annotated[Amount, about("Paid so far", "m_client_charge.amount_paid_derived")]
@@ -66,7 +72,9 @@ class ClientTransaction(Part):
     """A payment or waiver of a client charge."""
 
     id: Annotated[int, about("Key of the transaction", "m_client_transaction.id")]
-    type: Annotated[str, about("charge_payment or charge_waiver", "m_client_transaction.transaction_type_enum")]
+    type: Annotated[
+        str, about("Kind of movement", "m_client_transaction.transaction_type_enum", words=words.CLIENT_TRANSACTION)
+    ]
     on: Annotated[Day, about("Value date", "m_client_transaction.transaction_date")]
     currency: Annotated[Currency, about("Currency of this transaction", "m_client_transaction.currency_code")]
     amount: Annotated[Amount, about("Amount, always positive", "m_client_transaction.amount")]

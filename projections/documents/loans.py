@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from projections import words
 from projections.documents.base import Amount, ClientPart, Currency, Day, Part, Payment, Rate, about
 
 
@@ -29,11 +30,18 @@ class LoanPrincipal(Part):
 class LoanInterest(Part):
     """How interest is reckoned."""
 
-    method: Annotated[str, about("declining_balance or flat", "m_loan.interest_method_enum")]
-    calculated: Annotated[str, about("daily or per_repayment_period", "m_loan.interest_calculated_in_period_enum")]
+    method: Annotated[
+        str, about("What it is reckoned on", "m_loan.interest_method_enum", words=words.INTEREST_METHOD)
+    ]
+    calculated: Annotated[
+        str,
+        about(
+            "How often it is reckoned", "m_loan.interest_calculated_in_period_enum", words=words.INTEREST_CALCULATED
+        ),
+    ]
     rate: Annotated[Rate | None, about("Per period", "m_loan.nominal_interest_rate_per_period", "%")] = None
     rate_period: Annotated[
-        str | None, about("month, year or whole_term", "m_loan.interest_period_frequency_enum")
+        str | None, about("What `rate` is for", "m_loan.interest_period_frequency_enum", words=words.RATE_PERIOD)
     ] = None
     annual_rate: Annotated[Rate | None, about("Per year", "m_loan.annual_nominal_interest_rate", "%")] = None
     floating: Annotated[bool | None, about("Follows a floating rate", "m_loan.is_floating_interest_rate")] = None
@@ -51,11 +59,14 @@ class LoanTerms(Part):
     """Length and rhythm of repayment."""
 
     length: Annotated[int, about("Length of the loan", "m_loan.term_frequency")]
-    length_unit: Annotated[str, about("days, weeks, months, years", "m_loan.term_period_frequency_enum")]
+    length_unit: Annotated[str, about("Its unit", "m_loan.term_period_frequency_enum", words=words.PERIOD_UNIT)]
     repayments: Annotated[int, about("Number of instalments agreed", "m_loan.number_of_repayments")]
     every: Annotated[int, about("Interval between instalments", "m_loan.repay_every")]
-    every_unit: Annotated[str, about("days, weeks, months, years", "m_loan.repayment_period_frequency_enum")]
-    amortization: Annotated[str, about("equal_principal or equal_instalments", "m_loan.amortization_method_enum")]
+    every_unit: Annotated[str, about("Its unit", "m_loan.repayment_period_frequency_enum", words=words.PERIOD_UNIT)]
+    amortization: Annotated[
+        str,
+        about("What is the same in all instalments", "m_loan.amortization_method_enum", words=words.AMORTIZATION),
+    ]
     grace_principal: Annotated[
         int | None, about("Instalments without principal", "m_loan.grace_on_principal_periods")
     ] = None
@@ -66,7 +77,9 @@ class LoanTerms(Part):
         int | None, about("Interest-free instalments", "m_loan.grace_interest_free_periods")
     ] = None
     fixed_instalment: Annotated[Amount | None, about("Fixed instalment amount", "m_loan.fixed_emi_amount")] = None
-    schedule_type: Annotated[str | None, about("cumulative or progressive", "m_loan.loan_schedule_type")] = None
+    schedule_type: Annotated[
+        str | None, about("How the core makes the schedule", "m_loan.loan_schedule_type", words=words.SCHEDULE_TYPE)
+    ] = None
 
 
 class LoanDates(Part):
@@ -138,13 +151,15 @@ class Loan(ClientPart, tag="loan"):
     account_no: Annotated[str, about("Loan number shown to the customer", "m_loan.account_no")]
     status: Annotated[
         str,
-        about(
-            "approved, active, in_transfer, repaid, written_off, rescheduled, overpaid",
-            "m_loan.loan_status_id",
-        ),
+        about("Where the loan stands", "m_loan.loan_status_id", words=words.LOAN_STATUS),
     ]
     kind: Annotated[
-        str, about("individual, group, joint_liability_group, group_loan_member", "m_loan.loan_type_enum")
+        str,
+        about(
+            "Whose loan it is; of very old data, by its client and group",
+            "m_loan.loan_type_enum",
+            words=words.LOAN_KIND,
+        ),
     ]
     currency: Annotated[Currency, about("Currency of every amount of this loan")]
     principal: Annotated[LoanPrincipal, about("Principal")]
@@ -154,7 +169,9 @@ class Loan(ClientPart, tag="loan"):
     dates: Annotated[LoanDates, about("Life cycle")]
     product: Annotated[str | None, about("Loan product", "m_product_loan.name")] = None
     purpose: Annotated[str | None, about("Purpose, in the institution's words", "m_code_value.code_value")] = None
-    sub_status: Annotated[str | None, about("foreclosed", "m_loan.loan_sub_status_id")] = None
+    sub_status: Annotated[
+        str | None, about("How it came to its end", "m_loan.loan_sub_status_id", words=words.LOAN_SUB_STATUS)
+    ] = None
     topup: Annotated[bool | None, about("Top-up of an earlier loan", "m_loan.is_topup")] = None
 
 
@@ -305,15 +322,17 @@ class LoanCharge(Part):
     id: Annotated[int, about("Key of the charge", "m_loan_charge.id")]
     name: Annotated[str, about("Name of the charge", "m_charge.name")]
     penalty: Annotated[bool, about("Penalty (true) or fee", "m_loan_charge.is_penalty")]
-    when: Annotated[str, about("What makes it due", "m_loan_charge.charge_time_enum")]
-    calculation: Annotated[str, about("How it is calculated", "m_loan_charge.charge_calculation_enum")]
+    when: Annotated[str, about("What makes it due", "m_loan_charge.charge_time_enum", words=words.CHARGE_TIME)]
+    calculation: Annotated[
+        str, about("How it is calculated", "m_loan_charge.charge_calculation_enum", words=words.CHARGE_CALCULATION)
+    ]
     amount: Annotated[Amount, about("Charged", "m_loan_charge.amount")]
     paid: Annotated[Amount, about("Paid", "m_loan_charge.amount_paid_derived")]
     waived: Annotated[Amount, about("Waived", "m_loan_charge.amount_waived_derived")]
     written_off: Annotated[Amount, about("Written off", "m_loan_charge.amount_writtenoff_derived")]
     outstanding: Annotated[Amount, about("Still to pay", "m_loan_charge.amount_outstanding_derived")]
     payment_mode: Annotated[
-        str | None, about("regular or account_transfer", "m_loan_charge.charge_payment_mode_enum")
+        str | None, about("How it is paid", "m_loan_charge.charge_payment_mode_enum", words=words.CHARGE_PAYMENT)
     ] = None
     due_on: Annotated[
         Day | None,
@@ -345,7 +364,9 @@ class LoanTransaction(Part):
     """A movement of money on the loan."""
 
     id: Annotated[int, about("Key of the transaction", "m_loan_transaction.id")]
-    type: Annotated[str, about("Kind of movement", "m_loan_transaction.transaction_type_enum")]
+    type: Annotated[
+        str, about("Kind of movement", "m_loan_transaction.transaction_type_enum", words=words.LOAN_TRANSACTION)
+    ]
     on: Annotated[Day, about("Value date", "m_loan_transaction.transaction_date")]
     amount: Annotated[Amount, about("Amount", "m_loan_transaction.amount")]
     principal: Annotated[Amount, about("Of it, principal", "m_loan_transaction.principal_portion_derived")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from projections import words
 from projections.documents.base import Day, Document, Part, about
 
 
@@ -18,8 +19,10 @@ class Passbook(Document, tag="passbook"):
     """The manifest. Id `passbook`; written after everything else, so that its arrival says "complete"."""
 
     generation: Annotated[int, about("Raised when a database starts over; an app then starts over too")]
-    kind: Annotated[str, about("customer or agent")]
-    permissions: Annotated[list[str], about("What this person may see")]
+    kind: Annotated[str, about("Whose copy this is", words=words.PERSON_KIND)]
+    permissions: Annotated[
+        list[Annotated[str, about("A permission", words=words.PERMISSION)]], about("What this person may see")
+    ]
     clients: Annotated[list[ClientInScope], about("Clients in scope, by key")]
     counts: Annotated[dict[str, int], about("Number of documents of each type, this one left out")]
     as_of: Annotated[str, about("Ledger snapshot of the last change, RFC 3339", unit="UTC")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from projections import words
 from projections.documents.base import Amount, ClientPart, Currency, Day, Part, Payment, Rate, about
 
 
@@ -14,14 +15,26 @@ class SavingsInterest(Part):
     compounding: Annotated[
         str,
         about(
-            "daily, monthly, quarterly, biannual, annual",
+            "How often it is compounded",
             "m_savings_account.interest_compounding_period_enum",
+            words=words.INTEREST_PERIOD,
         ),
     ]
-    posting: Annotated[str, about("likewise", "m_savings_account.interest_posting_period_enum")]
+    posting: Annotated[
+        str,
+        about(
+            "How often it is credited",
+            "m_savings_account.interest_posting_period_enum",
+            words=words.INTEREST_PERIOD,
+        ),
+    ]
     calculation: Annotated[
         str,
-        about("daily_balance or average_daily_balance", "m_savings_account.interest_calculation_type_enum"),
+        about(
+            "What it is reckoned on",
+            "m_savings_account.interest_calculation_type_enum",
+            words=words.SAVINGS_CALCULATION,
+        ),
     ]
     days_in_year: Annotated[
         int, about("360 or 365", "m_savings_account.interest_calculation_days_in_year_type_enum", "days")
@@ -51,7 +64,7 @@ class SavingsTerms(Part):
         None
     )
     lock_in_unit: Annotated[
-        str | None, about("days, weeks, months, years", "m_savings_account.lockin_period_frequency_enum")
+        str | None, about("Its unit", "m_savings_account.lockin_period_frequency_enum", words=words.PERIOD_UNIT)
     ] = None
     locked_in_until: Annotated[
         Day | None, about("End of the lock-in", "m_savings_account.lockedin_until_date_derived")
@@ -105,8 +118,9 @@ class TermDeposit(Part):
     period_unit: Annotated[
         str | None,
         about(
-            "days, weeks, months, years",
+            "Its unit",
             "m_deposit_account_term_and_preclosure.deposit_period_frequency_enum",
+            words=words.PERIOD_UNIT,
         ),
     ] = None
     maturity_amount: Annotated[
@@ -117,7 +131,11 @@ class TermDeposit(Part):
     )
     on_closure: Annotated[
         str | None,
-        about("What happens at maturity", "m_deposit_account_term_and_preclosure.on_account_closure_enum"),
+        about(
+            "What happens at maturity",
+            "m_deposit_account_term_and_preclosure.on_account_closure_enum",
+            words=words.ON_CLOSURE,
+        ),
     ] = None
     early_penalty: Annotated[
         bool | None,
@@ -133,8 +151,9 @@ class TermDeposit(Part):
     early_penalty_on: Annotated[
         str | None,
         about(
-            "whole_term or until_withdrawal",
+            "For which time it does",
             "m_deposit_account_term_and_preclosure.pre_closure_penal_interest_on_enum",
+            words=words.EARLY_PENALTY_ON,
         ),
     ] = None
 
@@ -174,18 +193,15 @@ class Savings(ClientPart, tag="savings"):
     account_no: Annotated[str, about("Number shown to the customer", "m_savings_account.account_no")]
     status: Annotated[
         str,
-        about("approved, active, in_transfer, closed, closed_early, matured", "m_savings_account.status_enum"),
+        about("Where the account stands", "m_savings_account.status_enum", words=words.SAVINGS_STATUS),
     ]
     kind: Annotated[
         str,
-        about("savings, fixed_deposit, recurring_deposit, current", "m_savings_account.deposit_type_enum"),
+        about("What sort of account it is", "m_savings_account.deposit_type_enum", words=words.SAVINGS_KIND),
     ]
     holder: Annotated[
         str,
-        about(
-            "individual, group, joint_liability_group, group_savings_member",
-            "m_savings_account.account_type_enum",
-        ),
+        about("Whose account it is", "m_savings_account.account_type_enum", words=words.SAVINGS_HOLDER),
     ]
     currency: Annotated[Currency, about("Currency of every amount of this account")]
     balance: Annotated[Amount, about("Book balance", "m_savings_account.account_balance_derived")]
@@ -202,8 +218,9 @@ class Savings(ClientPart, tag="savings"):
     sub_status: Annotated[
         str | None,
         about(
-            "inactive, dormant, escheat, blocked, credits_blocked, debits_blocked",
+            "What keeps it from being used as usual",
             "m_savings_account.sub_status_enum",
+            words=words.SAVINGS_SUB_STATUS,
         ),
     ] = None
     deposit: Annotated[
@@ -218,8 +235,17 @@ class SavingsCharge(Part):
     id: Annotated[int, about("Key of the charge", "m_savings_account_charge.id")]
     name: Annotated[str, about("Name of the charge", "m_charge.name")]
     penalty: Annotated[bool, about("Penalty (true) or fee", "m_savings_account_charge.is_penalty")]
-    when: Annotated[str, about("What makes it due", "m_savings_account_charge.charge_time_enum")]
-    calculation: Annotated[str, about("How it is calculated", "m_savings_account_charge.charge_calculation_enum")]
+    when: Annotated[
+        str, about("What makes it due", "m_savings_account_charge.charge_time_enum", words=words.CHARGE_TIME)
+    ]
+    calculation: Annotated[
+        str,
+        about(
+            "How it is calculated",
+            "m_savings_account_charge.charge_calculation_enum",
+            words=words.CHARGE_CALCULATION,
+        ),
+    ]
     amount: Annotated[Amount, about("Charged", "m_savings_account_charge.amount")]
     paid: Annotated[Amount, about("Paid", "m_savings_account_charge.amount_paid_derived")]
     waived: Annotated[Amount, about("Waived", "m_savings_account_charge.amount_waived_derived")]
@@ -250,8 +276,15 @@ class SavingsTransaction(Part):
     """A movement on the account."""
 
     id: Annotated[int, about("Key of the transaction", "m_savings_account_transaction.id")]
-    type: Annotated[str, about("Kind of movement", "m_savings_account_transaction.transaction_type_enum")]
-    effect: Annotated[str, about("credit, debit or none: what it does to the book balance")]
+    type: Annotated[
+        str,
+        about(
+            "Kind of movement",
+            "m_savings_account_transaction.transaction_type_enum",
+            words=words.SAVINGS_TRANSACTION,
+        ),
+    ]
+    effect: Annotated[str, about("What it does to the book balance", words=words.TRANSACTION_EFFECT)]
     on: Annotated[Day, about("Value date", "m_savings_account_transaction.transaction_date")]
     amount: Annotated[Amount, about("Amount, always positive", "m_savings_account_transaction.amount")]
     reversed: Annotated[bool, about("true when undone", "m_savings_account_transaction.is_reversed")]

@@ -92,9 +92,9 @@ SECRETS = {
 
 _ADDRESS = re.compile(r"\b[a-z][a-z+]*://(?:[^\s/@'\"`<>]*@)?([A-Za-z0-9][A-Za-z0-9.-]*)")
 #: Hosts that may stand in the tree: names that nobody can have (RFC 2606, RFC 6761), single words, addresses of
-#: this machine, the address that cloud machines answer at, and the names of a standard and of a picture's maker.
+#: this machine, the address that cloud machines answer at, and the names of two standards and of a picture's maker.
 _OURS_TO_NAME = re.compile(
-    r"(?:.*\.)?example(?:\.org)?\.?|.*\.invalid|[A-Za-z0-9-]+|127(?:\.\d+){3}|169\.254\.169\.254|www\.w3\.org|www\.textualize\.io",
+    r"(?:.*\.)?example(?:\.org)?\.?|.*\.invalid|[A-Za-z0-9-]+|127(?:\.\d+){3}|169\.254\.169\.254|(?:www\.w3|json-schema)\.org|www\.textualize\.io",
     re.IGNORECASE,
 )
 

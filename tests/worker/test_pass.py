@@ -18,6 +18,7 @@ from passbook.progress import Counting
 from passbook.servicedb import tables
 from projections.documents import TYPES
 from sample_institution import moves
+from tests.schemas import ALL
 from tests.support.actors import TESTER
 from tests.support.stage import Stage
 
@@ -58,7 +59,9 @@ async def test_every_document_decodes_as_its_model_and_says_whose_it_is(stage: S
         model = BY_TYPE[body["type"]]
         decoded = msgspec.convert(body, model, strict=False)
         assert msgspec.to_builtins(decoded) == body, f"{document_id} holds more than its model"
-        SCHEMAS[body["type"]].validate(body)
+        for name in (body["type"], ALL):
+            SCHEMAS[name].validate(stored)
+        assert list(SCHEMAS[body["type"]].iter_errors(stored | {"more": 1})), "nothing else may be in it"
         assert body["schema"] == 1
         if document_id != "passbook":
             assert body["client_id"] in stage.institution.active_clients
