@@ -30,6 +30,9 @@ from sample_institution.rows.loans import (
 from sample_institution.world import World
 
 
+_DUE_TODAY = 0.3  # of the loans that go on: as many have an instalment due today, for agents to collect
+
+
 @dataclass(slots=True)
 class _Teller:
     """Tells one loan: collects what happens as (day, order, action), then lets it happen in order."""
@@ -242,6 +245,8 @@ def _start(world: World, product: LoanProduct, plot: Plot) -> date:
     else:
         age = random.randint(5, most - 2)
     slack = world.days(1, 5) if terms.frequency == WEEKS else world.days(1, 25)
+    if plot in (Plot.GOOD, Plot.LATE) and random.random() < _DUE_TODAY:
+        slack = timedelta(0)
     return step(world.today, terms.every, terms.frequency, -age) - slack
 
 
@@ -298,6 +303,8 @@ def _plan_events(teller: _Teller, fees: list[LoanChargeRow]) -> None:
 
 def _plan_payment(teller: _Teller, instalment: InstalmentRow, weekly: bool) -> None:
     random, due, number = teller.world.random, instalment.duedate, instalment.installment
+    if due == teller.world.today:
+        return  # who comes today has not come yet
     pay = teller.instalment_payment(number)
     mood = random.random()
     reliable = 0.35 if teller.plot == Plot.LATE else 0.7
