@@ -32,6 +32,7 @@ _SEEN_WITHIN_SECONDS = 30.0
 _ROWS_SHOWN = 16
 _LINES_TOLD = 8
 _LOOK_EVERY = 0.05  # seconds
+_ELSEWHERE = 1000  # added to a port that is taken: far from the demo's others
 
 
 class Story:
@@ -257,6 +258,19 @@ class Story:
         phone = self._settings.data_dir / "my-phone"
         arguments = f"{self._address(self._settings.auth_port)} {login.username} {phone}"
         self._say(f"  echo {login.password} | {program} clients/scripts/sign_in.mjs {arguments}")
+        ports = (self._settings.gateway_port, self._settings.auth_port)
+        reverse = " && ".join(f"adb reverse tcp:{port} tcp:{port}" for port in ports)
+        self._say(
+            "It answers on this machine alone: for phones on a network it would need TLS. An Android phone on a cable,"
+            f" or an emulator, reaches it after\n  {reverse}"
+        )
+        origins = self._settings.browser_origins
+        self._say(
+            f"Pages of {', '.join(origins)} may use it from a browser."
+            if origins
+            else "A page in a browser may use it after PASSBOOK_BROWSER_ORIGINS=http://localhost:5173 make demo, with "
+            "the page's own origin."
+        )
         self._say("Ctrl-C ends it; the data stays for the next start.\n")
 
     @staticmethod
@@ -300,7 +314,7 @@ def _require_port(port: int, variable: str) -> None:
         except OSError:
             raise PortBusy(
                 f"Port {port} is taken by another program; is another demo running?",
-                remedy=f"End it, or choose another port: {variable}={port + 10} make demo",
+                remedy=f"End it, or choose another port: {variable}={port + _ELSEWHERE} make demo",
             ) from None
 
 
