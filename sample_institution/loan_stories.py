@@ -29,7 +29,6 @@ from sample_institution.rows.loans import (
 )
 from sample_institution.world import World
 
-
 _DUE_TODAY = 0.3  # of the loans that go on: as many have an instalment due today, for agents to collect
 
 

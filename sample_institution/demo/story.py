@@ -261,15 +261,15 @@ class Story:
         ports = (self._settings.gateway_port, self._settings.auth_port)
         reverse = " && ".join(f"adb reverse tcp:{port} tcp:{port}" for port in ports)
         self._say(
-            "It answers on this machine alone: for phones on a network it would need TLS. An Android phone on a cable,"
-            f" or an emulator, reaches it after\n  {reverse}"
+            "It answers on this machine alone: for phones on a network it would need TLS. An Android phone on a "
+            f"cable, or an emulator, reaches it after\n  {reverse}"
         )
         origins = self._settings.browser_origins
         self._say(
             f"Pages of {', '.join(origins)} may use it from a browser."
             if origins
-            else "A page in a browser may use it after PASSBOOK_BROWSER_ORIGINS=http://localhost:5173 make demo, with "
-            "the page's own origin."
+            else "A page in a browser may use it after PASSBOOK_CORS_ORIGINS=http://localhost:5173 make demo, "
+            "with the page's own origin."
         )
         self._say("Ctrl-C ends it; the data stays for the next start.\n")
 
