@@ -129,7 +129,9 @@ class People:
                     id=device.id,
                     person_id=device.person,
                     secret_digest=secret_digest(device.secret),
+                    installation=secret_digest(device.id),
                     expires_at=NOW + dt.timedelta(days=30),
+                    ends_at=NOW + dt.timedelta(days=365),
                 )
             )
 

@@ -64,9 +64,9 @@ async def test_serves_with_everything_embedded_and_stops(
             "VALUES ('p', 'p', 'customer', '-', '{}', 'p1')"
         )
         connection.execute(
-            "INSERT INTO device (id, person_id, secret_digest, expires_at) "
-            "VALUES ('d', 'p', %s, %s + interval '1 h')",
-            (secret_digest("s"), NOW),
+            "INSERT INTO device (id, person_id, secret_digest, installation, expires_at, ends_at) "
+            "VALUES ('d', 'p', %s, '', %s + interval '1 h', %s + interval '1 day')",
+            (secret_digest("s"), NOW, NOW),
         )
         connection.commit()
         root = url.removesuffix("/passbook")
