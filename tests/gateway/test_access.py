@@ -261,10 +261,15 @@ async def test_a_device_that_synchronises_is_seen_now_and_then_and_goes_on_being
     await ask(http, "/passbook/_changes", right)
     assert people.row(device.id).last_synchronised_at > NOW - dt.timedelta(minutes=1)
     # One that was given longer than the rule is not cut short, and one that has expired stays so.
-    late = NOW + dt.timedelta(days=1000)
+    late = NOW + dt.timedelta(days=300)
     people.change(tables.device, device.id, expires_at=late, last_synchronised_at=None)
     await ask(http, "/passbook/_changes", right)
     assert people.row(device.id).expires_at == late
+    # None goes on for longer than its longest life.
+    end = NOW + dt.timedelta(days=40)
+    people.change(tables.device, device.id, expires_at=soon, ends_at=end, last_synchronised_at=None)
+    await ask(http, "/passbook/_changes", right)
+    assert people.row(device.id).expires_at == end
     people.change(tables.device, device.id, expires_at=NOW, last_synchronised_at=None)
     assert (await ask(http, "/passbook/_changes", right))[0] == 401
     assert people.row(device.id).expires_at == NOW
