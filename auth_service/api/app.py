@@ -116,6 +116,7 @@ def _sweep_once(service: Service, told: chain.Head | None) -> chain.Head | None:
         devices.sweep(connection, service.device_terms)
         sessions.sweep(connection)
         service.limits.sweep(connection)
+        chain.tell_repeats(connection)
         head = chain.head(connection)
     if told is not None and head != told:
         # Kept in a log on another machine, an anchor proves later that the audit log was not made anew. A warning,

@@ -16,7 +16,9 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import Connection, Row, func, insert, select, true
 
+from passbook.audit import repeats
 from passbook.audit.events import Event
+from passbook.audit.repeats import Sight
 from passbook.credentials import new_id
 from passbook.errors import Refused
 from passbook.servicedb.tables import audit_event
@@ -101,9 +103,21 @@ class Pending:
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
+        #: Those that may be one of many, by their place among the rows.
+        self._sights: dict[int, Sight] = {}
 
     def add(self, by: Actor, event: Event, reason: str) -> None:
         fields = event.fields()
+        if event.in_full is not None:
+            self._sights[len(self._rows)] = Sight(
+                event.name(),
+                by.kind,
+                by.id,
+                fields.get("person"),
+                fields.get("administrator"),
+                by.address,
+                event.in_full,
+            )
         self._rows.append(
             {
                 "event": event.name(),
@@ -119,7 +133,8 @@ class Pending:
         )
 
     def flush(self, connection: Connection) -> None:
-        """Append the rows to the chain."""
+        """Append the rows to the chain, but for repeats, which are counted."""
+        self._leave_out_repeats(connection)
         if not self._rows:
             return
         connection.execute(select(func.pg_advisory_xact_lock(_CHAIN_LOCK)))
@@ -138,6 +153,23 @@ class Pending:
             previous = row["hash"] = _hash(row)
         connection.execute(insert(audit_event), self._rows)
         self._rows = []
+
+    def _leave_out_repeats(self, connection: Connection) -> None:
+        if not self._sights:
+            return
+        in_full, sums = repeats.count(connection, list(self._sights.values()))
+        left_out = {number for number, written in zip(self._sights, in_full, strict=True) if not written}
+        rows = [row for number, row in enumerate(self._rows) if number not in left_out]
+        self._rows, self._sights = [], {}
+        for one in sums:
+            self.add(Actor(one.actor_kind, one.actor, address=one.address), one.event, "")  # type: ignore[arg-type]
+        self._rows += rows
+
+
+def tell_repeats(connection: Connection) -> None:
+    """Tell how often events were repeated whose while is over: the auth service does so now and then."""
+    for one in repeats.sweep(connection):
+        record(connection, Actor(one.actor_kind, one.actor, address=one.address), one.event)  # type: ignore[arg-type]
 
 
 #: Key under which a connection carries its `Pending`; `ServiceDatabase.begin` puts it there and flushes it.

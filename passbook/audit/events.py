@@ -7,12 +7,15 @@ No event has a secret, a name of a person, or anything from a document among its
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """Something that happened."""
+
+    #: How many of it, alike, have rows of their own within ten minutes (`repeats`); None: all.
+    in_full: ClassVar[int | None] = None
 
     @classmethod
     def name(cls) -> str:
@@ -52,6 +55,8 @@ class OfAdministrator(Event):
 class PersonSignedIn(OfPerson):
     """A person proved who they are, and has a session."""
 
+    in_full = 20
+
     session: str
 
 
@@ -65,6 +70,8 @@ class AdministratorSignedIn(OfAdministrator):
 @dataclass(frozen=True, kw_only=True)
 class SignInFailed(Event):
     """A name and a password that do not go together. A name that nobody has is not kept."""
+
+    in_full = 5
 
     audience: str
     #: `unknown_name`, `wrong_password`, `suspended`, `tenant_closed`
@@ -88,6 +95,8 @@ class SignInSlowed(Event):
 @dataclass(frozen=True, kw_only=True)
 class SessionRefreshed(Event):
     """A refresh token was exchanged for new tokens."""
+
+    in_full = 5
 
     session: str
     person: str | None = None
@@ -116,6 +125,8 @@ class SessionEnded(Event):
 class WrongDoor(Event):
     """A person's token on an administrator's route, or the reverse; refused."""
 
+    in_full = 5
+
     #: What the route wanted: `passbook` (people) or `passbook-admin`.
     wanted: str
 
@@ -141,6 +152,20 @@ class PasswordChanged(OfPerson):
 class PasswordChangeRefused(Event):
     """A new password was asked for with a wrong present one."""
 
+    in_full = 5
+
+    person: str | None = None
+    administrator: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeated(Event):
+    """An event came more often than it is told one by one: `times` more, by the same and from the same place."""
+
+    of: str
+    times: int
+    since: str
+    until: str
     person: str | None = None
     administrator: str | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from sqlalchemy import func, select, update
 
 from auth_service.limits import PAIR_FREE
 from passbook.audit import chain
-from passbook.audit.events import Event, kinds
+from passbook.audit.events import Event, WrongDoor, kinds
+from passbook.audit.repeats import WHILE
 from passbook.servicedb import tables
 from passbook.servicedb.engine import ServiceDatabase
 from sync_gateway.credentials import DatabaseCredentials
@@ -161,11 +163,17 @@ async def test_everything_that_can_be_recorded_is(strict: Office, service_url: s
     await lost_phone(strict, service_url)
     await office_day(strict)
     operator_s_day(service_url, tmp_path)
+    for _ in range((WrongDoor.in_full or 0) + 1):
+        await strict.api.call("GET", "/me", token=strict.token)
+    with strict.database.begin() as connection:
+        connection.execute(update(tables.audit_repeat).values(since=func.now() - WHILE))
+    with strict.database.begin() as connection:
+        chain.tell_repeats(connection)
     rows = strict.since(0)
     assert {row.event for row in rows} == kinds().keys()
     for row in rows:
         # Each is what its class says, no more and no less.
-        expected = set(kinds()[row.event].__dataclass_fields__)
+        expected = {field.name for field in fields(kinds()[row.event])}
         detail = json.loads(row.detail)
         assert detail.keys() == expected - {"person", "device"}, row.event
         assert (row.device is not None) == ("device" in expected), row.event

@@ -9,7 +9,7 @@ from passbook.servicedb.tables.access import (
     signing_key,
 )
 from passbook.servicedb.tables.base import metadata
-from passbook.servicedb.tables.oversight import approval, audit_event, tenant
+from passbook.servicedb.tables.oversight import approval, audit_event, audit_repeat, tenant
 from passbook.servicedb.tables.people import (
     device,
     device_checkpoint,
@@ -24,6 +24,7 @@ __all__ = [
     "administrator",
     "approval",
     "audit_event",
+    "audit_repeat",
     "dead_letter",
     "device",
     "device_checkpoint",

@@ -80,3 +80,25 @@ audit_event = Table(
     Index("ix_audit_event_person", "person"),
     Index("ix_audit_event_actor", "actor"),
 )
+
+#: Events that came more often than the audit log tells one by one, counted until it is told how often.
+#: Unlogged: a crash of the server loses the numbers alone.
+audit_repeat = Table(
+    "audit_repeat",
+    metadata,
+    #: Digest of what is counted together.
+    Column("key", LargeBinary, primary_key=True),
+    Column("event", Text, nullable=False),
+    Column("actor_kind", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("person", Text),
+    Column("administrator", Text),
+    Column("address", Text, nullable=False),
+    instant("since", required=True),
+    instant("until", required=True),
+    #: How many have a row in the log, and how many have not.
+    Column("written", Integer, nullable=False, server_default=text("0")),
+    Column("counted", Integer, nullable=False, server_default=text("0")),
+    Index("ix_audit_repeat_since", "since"),
+    prefixes=["UNLOGGED"],
+)
