@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from passbook.listening import Listener
+
 
 class Metrics:
     """The metrics of one process."""
@@ -34,6 +36,15 @@ class Metrics:
             "passbook_auth_hashing_waiting", "Passwords that wait to be hashed.", registry=self._registry
         )
 
+        self._connections = Gauge("passbook_auth_connections", "Connections.", registry=self._registry)
+        self._dropped = Gauge(
+            "passbook_auth_connections_dropped",
+            "Connections that were closed or not taken because there was nothing to answer, by reason.",
+            ("reason",),
+            registry=self._registry,
+        )
+        self._listener: Listener | None = None
+
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request. A method that is none is counted as `other`: strangers invent them."""
         known = method if method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS") else "other"
@@ -44,6 +55,14 @@ class Metrics:
         """Count an outcome."""
         self._outcomes.labels(what, audience, outcome).inc()
 
+    def watch(self, listener: Listener) -> None:
+        """Show how many connections there are, and how many were closed or not taken."""
+        self._listener = listener
+
     def text(self) -> bytes:
         """In Prometheus's text format."""
+        if self._listener is not None:
+            self._connections.set(self._listener.connections)
+            for reason, count in self._listener.dropped.items():
+                self._dropped.labels(reason).set(count)
         return generate_latest(self._registry)

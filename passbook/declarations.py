@@ -136,7 +136,8 @@ DECLARATIONS = (
         "gateway_connections",
         int,
         25_000,
-        "Most connections to one gateway; with nine tenths of them there are no new live feeds.",
+        "Most connections to one gateway; with nine tenths of them there are no new live feeds, and when all are "
+        "in use, one that asks for nothing makes room.",
         minimum=1,
     ),
     Declaration(
@@ -146,8 +147,36 @@ DECLARATIONS = (
         "A connection that asks for nothing for so long is closed; longer than the proxy in front keeps it.",
         minimum=1,
     ),
+    Declaration(
+        "gateway_request_seconds",
+        float,
+        20.0,
+        "A connection whose request has begun, and its headers have not come within so long, is closed.",
+        minimum=1,
+    ),
     Declaration("auth_host", str, "127.0.0.1", "Address on which `passbook auth` listens."),
     Declaration("auth_port", int, 8720, "Port on which `passbook auth` listens.", minimum=0),
+    Declaration(
+        "auth_connections",
+        int,
+        5_000,
+        "Most connections to one auth service; when all are in use, one that asks for nothing makes room.",
+        minimum=1,
+    ),
+    Declaration(
+        "auth_idle_seconds",
+        float,
+        75.0,
+        "A connection that asks for nothing for so long is closed; longer than the proxy in front keeps it.",
+        minimum=1,
+    ),
+    Declaration(
+        "auth_request_seconds",
+        float,
+        20.0,
+        "A connection whose request has begun, and has not come in full within so long, is closed.",
+        minimum=1,
+    ),
     Declaration(
         "auth_url",
         str,

@@ -50,8 +50,12 @@ class Settings:
     gateway_feeds: int
     gateway_connections: int
     gateway_idle_seconds: float
+    gateway_request_seconds: float
     auth_host: str
     auth_port: int
+    auth_connections: int
+    auth_idle_seconds: float
+    auth_request_seconds: float
     auth_url: str
     auth_secret: str
     access_token_seconds: int

@@ -13,9 +13,12 @@ from aiohttp import web
 from passbook.addresses import without_credentials
 from sync_gateway.answers import COMMON_HEADERS, Problem, answer, not_found
 from sync_gateway.credentials import Credentials
+from sync_gateway.limits import Bounds, Limits
 from sync_gateway.metrics import Metrics
+from sync_gateway.serving import LIMITS
 
 READY_WITHIN = 3.0  # seconds
+CONNECTIONS = 50  # most at a time
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 #: Raises `Problem` or `TimeoutError`, or gives False, when something is missing.
@@ -73,6 +76,7 @@ def build(metrics: Metrics, checks: Mapping[str, Check], *, token: str = "") -> 
             return not_found().response()
 
     application = web.Application(middlewares=[plain])
+    application[LIMITS] = Limits(Bounds(connections=CONNECTIONS))
     application.router.add_get("/health/live", live)
     application.router.add_get("/health/ready", ready)
     application.router.add_get("/metrics", shown)

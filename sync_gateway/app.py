@@ -217,6 +217,13 @@ def _readings(parts: Parts) -> tuple[Reading, ...]:
         Reading("open_requests", "Requests being answered, live feeds aside.", lambda: limits.requests),
         Reading("connections", "Connections of devices.", lambda: limits.connections()),
         Reading("connections_limit", "Most connections there may be.", lambda: limits.bounds.connections),
+        Reading(
+            "connections_dropped",
+            "Connections that were closed or not taken because there was nothing to answer, by reason.",
+            lambda: dict(limits.dropped()),
+            True,
+            "reason",
+        ),
         Reading("wakes", "Live feeds that were woken by a change.", lambda: hub.wakes, total=True),
         Reading(
             "cuts", "Open requests that were broken off, by reason.", lambda: dict(requests.cuts), True, "reason"

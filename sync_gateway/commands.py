@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import resource
 import signal
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -13,7 +12,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from passbook import couch_access
+from passbook import couch_access, listening
 from passbook.context import opened, service_database
 from passbook.errors import Refused
 from passbook.output import Json, print_facts, print_json
@@ -29,8 +28,9 @@ from sync_gateway.watch import Watch
 
 log = structlog.get_logger()
 
-#: Open files besides the connections of devices: to CouchDB and the service database, and for refusals.
-FILES_ASIDE = 1_500
+#: Open files besides the connections of devices: to CouchDB (100) and the service database (26), of those who look
+#: at the metrics, and the process's own.
+FILES_ASIDE = 200 + admin.CONNECTIONS
 
 app = typer.Typer(help="Serve devices: the only door from the internet to CouchDB.")
 
@@ -141,13 +141,5 @@ async def _administration(
 
 def with_room(settings: Settings) -> Settings:
     """As many connections as the settings say, or as the system has files for, if those are less."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != soft:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
-    room = soft - FILES_ASIDE if soft != resource.RLIM_INFINITY else settings.gateway_connections
-    if settings.gateway_connections <= room:
-        return settings
-    log.info("fewer_connections", wanted=settings.gateway_connections, room=room, files=soft)
-    return dataclasses.replace(settings, gateway_connections=max(room, 1))
+    room = listening.room(settings.gateway_connections, aside=FILES_ASIDE)
+    return dataclasses.replace(settings, gateway_connections=room)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 from aiohttp import web
 
+from passbook import listening
 from passbook.settings import Settings
 from sync_gateway.answers import Problem, busy, too_many
 from sync_gateway.credentials import Principal
@@ -50,6 +51,11 @@ class Bounds:
     feeds: int = 20_000
     connections: int = 25_000
     idle_seconds: float = 75.0
+    request_seconds: float = 20.0
+
+    @property
+    def of_connections(self) -> listening.Bounds:
+        return listening.Bounds(self.connections, self.idle_seconds, self.request_seconds)
 
     @classmethod
     def of(cls, settings: Settings) -> Bounds:
@@ -106,6 +112,8 @@ class Limits:
         self.feeds = 0
         #: How many connections there are; set by whoever listens.
         self.connections: Callable[[], int] = lambda: 0
+        #: How many of them were closed or not taken, by reason; likewise.
+        self.dropped: Callable[[], Mapping[str, int]] = dict
         #: Told of every so many bytes that were sent to a device.
         self.sent: Callable[[int], None] = lambda _: None
         #: Hashes of the `Authorization` headers that are being looked up, and of those that were good lately.

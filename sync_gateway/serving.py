@@ -1,40 +1,35 @@
-"""Listening: an application on a port, with a bound on its connections and on how long one may say nothing."""
+"""Serving: an application on a port, within the bounds on connections that gateway and auth service share."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
-import socket
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from passbook.errors import PortBusy, Refused
+from passbook import listening
+from passbook.listening import BoundedConnection, Listener
 from sync_gateway.answers import bad_request, busy, unavailable
 from sync_gateway.delivery import WAITING_IN_KERNEL
-from sync_gateway.limits import Bounds, Limits
+from sync_gateway.limits import Limits
 
 #: Seconds within which a gateway has stopped when told to; those of them that requests other than feeds have to
 #: finish, and then, twice, connections to close.
 SHUTDOWN_WITHIN = 5.0
 DRAIN_WITHIN = 3.5
 _CLOSE_WITHIN = 0.5
-BACKLOG = 1024  # connections that wait to be taken: after a restart all devices come at once
-GONE_AFTER = 120  # seconds without a sign of the other side's network
 #: An application's limits, if it has any.
 LIMITS = web.AppKey("limits", Limits)
 
-#: How long, and how much of, a body that was refused unread is taken from the network and thrown away.
+#: Seconds for which the rest of a body that was refused unread is taken from the network and thrown away.
 _THROWN_AWAY_WITHIN = 5.0
-_THROWN_AWAY_MOST = 1_000_000
 #: Bytes of a body that wait in this process before no more is taken from the network; twice that at most.
 _WAITING_FOR_US = 64 * 1024
-
-_FULL_SECONDS = 5.0  # for somebody who finds no room to ask, and be told
-_FULL_AT_ONCE = 1000
+#: The listener closes who is silent; aiohttp's own timer is to do nothing.
+_NEVER = 10 * 86_400.0
 _REMEDY = "Choose another with --host and --port, or PASSBOOK_GATEWAY_HOST and PASSBOOK_GATEWAY_PORT."
 
 
@@ -50,87 +45,55 @@ async def serving(
         shutdown_timeout=_CLOSE_WITHIN,
     )
     await runner.setup()
-    door = _Door(runner, limits.bounds)
-    limits.connections = lambda: door.connections
+    listener = Listener(limits.bounds.of_connections, refusal=_refusal())
+    limits.connections = lambda: listener.connections
+    limits.dropped = lambda: listener.dropped
+    logger = _http_logger()
+
+    def connection() -> _Connection:
+        if runner.server is None:
+            raise RuntimeError("the application is not set up")
+        return _Connection(listener, runner.server, logger)
+
     try:
+        sockets = listening.bound(host, port, what="The gateway", remedy=remedy, send_buffer=WAITING_IN_KERNEL)
+        bound_to = int(sockets[0].getsockname()[1])
+        listener.start(sockets, connection)
         try:
-            listening = await asyncio.get_running_loop().create_server(door, host, port, backlog=BACKLOG)
-        except OSError as error:
-            raise _cannot_listen(host, port, error, remedy) from None
-        for one in listening.sockets:
-            _prepare(one)
-        try:
-            yield listening.sockets[0].getsockname()[1]
+            yield bound_to
         finally:
-            listening.close()
+            listener.close()
     finally:
         await runner.cleanup()
 
 
-class _Door:
-    """Makes what speaks to a new connection: the application, or while there are too many, a refusal."""
+class _Connection(BoundedConnection, web.RequestHandler):
+    """One connection. What is no HTTP gets our answer instead of aiohttp's, which names its version."""
 
-    def __init__(self, runner: web.AppRunner, bounds: Bounds) -> None:
-        self._runner = runner
-        self._bounds = bounds
-        self._logger = _http_logger()
-        self._refused = 0
-        self.connections = 0
+    __slots__ = ("_listener",)
 
-    def __call__(self) -> asyncio.Protocol:
-        server = self._runner.server
-        if server is None or self.connections >= self._bounds.connections:
-            return _Full(self)
-        return _Connection(self, server, self._logger, self._bounds.idle_seconds)
-
-    def enter(self) -> bool:
-        """Whether there is room for a refusal."""
-        self._refused += 1
-        return self._refused <= _FULL_AT_ONCE
-
-    def leave(self) -> None:
-        self._refused -= 1
-
-
-class _Connection(web.RequestHandler):
-    """One connection, counted. What is no HTTP gets our answer instead of aiohttp's, which names its version."""
-
-    __slots__ = ("_door", "_thrown_away")
-
-    def __init__(self, door: _Door, server: web.Server, logger: logging.Logger, idle_seconds: float) -> None:
-        # From the connection, or the last answer, the next request's headers have so long to arrive in full.
+    def __init__(self, listener: Listener, server: web.Server, logger: logging.Logger) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
             logger=logger,
             access_log=None,  # type: ignore[arg-type] # the gateway writes its own
-            keepalive_timeout=idle_seconds,
+            keepalive_timeout=_NEVER,
             auto_decompress=False,  # also what is thrown away would be unpacked: 60 kB become 60 MB
             lingering_time=_THROWN_AWAY_WITHIN,
             read_bufsize=_WAITING_FOR_US,
         )
-        self._door = door
-        self._thrown_away = 0
+        self._listener = listener
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._door.connections += 1
-        super().connection_made(transport)
+    def asks_nothing(self) -> bool:
+        return not self._request_in_progress and not self._messages
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._door.connections -= 1
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        if self._request_in_progress or self._waiter is not None:
-            self._thrown_away = 0
-        else:
-            # The rest of a body that nobody wanted: read for a while, or the answer would not reach the other side.
-            self._thrown_away += len(data)
-            if self._thrown_away > _THROWN_AWAY_MOST:
-                if self.transport is not None:
-                    self.transport.abort()
-                return
-        super().data_received(data)
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        finished = await super().finish_response(request, resp, start_time)
+        self._listener.answered(self)
+        return finished
 
     def handle_error(
         self,
@@ -146,56 +109,14 @@ class _Connection(web.RequestHandler):
         return response
 
 
-class _Full(asyncio.Protocol):
-    """Tells whoever asks to come back later."""
-
-    _PROBLEM = busy("connections").response()
-    _ANSWER = (
+def _refusal() -> bytes:
+    """The answer for whoever finds no room."""
+    problem = busy("connections").response()
+    return (
         "HTTP/1.1 503 Service Unavailable\r\n"
-        + "".join(f"{name}: {value}\r\n" for name, value in _PROBLEM.headers.items())
-        + f"Connection: close\r\nContent-Length: {_PROBLEM.content_length}\r\n\r\n{_PROBLEM.text}"
+        + "".join(f"{name}: {value}\r\n" for name, value in problem.headers.items())
+        + f"Connection: close\r\nContent-Length: {problem.content_length}\r\n\r\n{problem.text}"
     ).encode()
-
-    def __init__(self, door: _Door) -> None:
-        self._door = door
-        self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type
-        self._transport = transport
-        if self._door.enter():
-            self._timer = asyncio.get_running_loop().call_later(_FULL_SECONDS, transport.abort)
-        else:
-            transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(self._ANSWER)
-            self._transport.close()
-
-    def connection_lost(self, error: BaseException | None) -> None:
-        self._door.leave()
-        if self._timer is not None:
-            self._timer.cancel()
-
-
-def _prepare(listening: socket.socket) -> None:
-    """Let little pile up in the system for a device that reads slowly, and let it close connections whose other
-    side is gone without a word, as a phone in a tunnel is.
-
-    Connections that are taken have these options from the listening socket, where the system knows them.
-    """
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WAITING_IN_KERNEL)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", GONE_AFTER // 2),
-        ("TCP_KEEPINTVL", GONE_AFTER // 8),
-        ("TCP_KEEPCNT", 4),
-        ("TCP_USER_TIMEOUT", GONE_AFTER * 1000),
-    ):
-        if hasattr(socket, name):
-            listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _http_logger() -> logging.Logger:
@@ -207,9 +128,3 @@ def _http_logger() -> logging.Logger:
     logger = logging.getLogger("sync_gateway.http")
     logger.filters = [ours]
     return logger
-
-
-def _cannot_listen(host: str, port: int, error: OSError, remedy: str) -> PortBusy | Refused:
-    if error.errno == errno.EADDRINUSE:
-        return PortBusy(f"Port {port} on {host} is taken by another program.", remedy=remedy)
-    return Refused(f"The gateway cannot listen on {host}:{port}: {error.strerror}.", remedy=remedy)

@@ -5,29 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import errno
-import logging
-import signal
 import socket
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, get_args
 
 import typer
-import uvicorn
 
 from auth_service import keys
-from auth_service.api.app import THREADS, build
+from auth_service.api.app import THREADS
 from auth_service.commands.session import at_keyboard
 from auth_service.secret import auth_secret
 from auth_service.service import Part, Service
+from auth_service.serving import Server
+from passbook import listening
 from passbook.context import Outside, opened, service_database
-from passbook.errors import PortBusy, Refused
+from passbook.errors import Refused
 from passbook.output import Json, print_facts, print_json
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.settings import Settings
 
 app = typer.Typer(help="Serve people and administrators: sign-in, devices, administration.")
+
+#: Open files besides connections: to the service database and CouchDB, and the process's own.
+FILES_ASIDE = 100 + THREADS
 
 _PARTS: tuple[Part, ...] = get_args(Part)
 
@@ -59,14 +59,22 @@ def auth(
         auth_host=settings.auth_host if host is None else host,
         auth_port=settings.auth_port if port is None else port,
     )
-    listening = _listen(settings.auth_host, settings.auth_port)
-    # People's side has no business with CouchDB; administration deletes the databases of people who are erased.
-    with (
-        contextlib.closing(listening),
-        opened(settings, servicedb=True, couchdb="administration" in parts) as outside,
-        service_database(outside, connections=THREADS) as database,
-    ):
-        asyncio.run(_serve(_service(outside, database, parts), listening))
+    settings = dataclasses.replace(
+        settings, auth_connections=listening.room(settings.auth_connections, aside=FILES_ASIDE)
+    )
+    sockets = listening.bound(
+        settings.auth_host,
+        settings.auth_port,
+        what="The auth service",
+        remedy="Choose another with --host and --port, or PASSBOOK_AUTH_HOST and PASSBOOK_AUTH_PORT.",
+    )
+    with contextlib.ExitStack() as until_the_end:
+        for one in sockets:
+            until_the_end.enter_context(one)
+        # People's side has no business with CouchDB; administration deletes the databases of people who are erased.
+        outside = until_the_end.enter_context(opened(settings, servicedb=True, couchdb="administration" in parts))
+        database = until_the_end.enter_context(service_database(outside, connections=THREADS))
+        asyncio.run(_serve(_service(outside, database, parts), sockets))
 
 
 @app.command("rotate-keys")
@@ -97,59 +105,10 @@ def _service(outside: Outside, database: ServiceDatabase, parts: tuple[Part, ...
     return Service.build(outside.settings, database, secret=secret, parts=parts, couchdb_url=outside.couchdb_url)
 
 
-class _Server(uvicorn.Server):
-    """Says where it listens once it does, and ends well when told to stop."""
+async def _serve(service: Service, sockets: list[socket.socket]) -> None:
+    host, port = sockets[0].getsockname()[:2]
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # uvicorn's own dies of the signal in the end: status -15, and nobody cleans up behind it.
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        yield
+    def begun() -> None:
+        typer.echo(f"Auth service listens on http://{f'[{host}]' if ':' in host else host}:{port}")
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started and sockets:
-            host, port = sockets[0].getsockname()[:2]
-            typer.echo(f"Auth service listens on http://{f'[{host}]' if ':' in host else host}:{port}")
-
-
-async def _serve(service: Service, listening: socket.socket) -> None:
-    settings = service.settings
-    # What uvicorn itself would log: each request with its query string. Ours is in the middleware.
-    logging.getLogger("uvicorn.access").disabled = True
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    server = _Server(
-        uvicorn.Config(
-            build(service),
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            date_header=True,
-            proxy_headers=bool(settings.proxies),
-            forwarded_allow_ips=settings.proxies or "",
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=10,
-            h11_max_incomplete_event_size=32 * 1024,
-            backlog=1024,
-        )
-    )
-    await server.serve(sockets=[listening])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    remedy = "Choose another with --host and --port, or PASSBOOK_AUTH_HOST and PASSBOOK_AUTH_PORT."
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortBusy(f"Port {port} on {host} is taken by another program.", remedy=remedy) from None
-        raise Refused(
-            f"The auth service cannot listen on {host}:{port}: {error.strerror}.", remedy=remedy
-        ) from None
-    # Connections have it from here: asyncio sets it itself only for sockets that were made with the protocol's
-    # number. Without it the second part of an answer waits 40 ms for the caller's acknowledgement of the first.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
+    await Server(service, sockets, begun).serve()

@@ -165,29 +165,41 @@ async def test_too_many_requests_of_all_together(credentials: DatabaseCredential
 async def test_too_many_connections_and_no_feeds_before_that(
     credentials: DatabaseCredentials, people: People
 ) -> None:
-    device = somebody(people)
+    """Of those that ask for nothing the oldest makes room; when there is none left, the next one is refused."""
+    device, other = somebody(people), somebody(people, 1)
     parts = parts_with(connections=10)
     async with held(credentials, parts) as gateway:
         port = int(gateway.url.rpartition(":")[2])
-        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(9)]
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(9)]
         async with aiohttp.ClientSession() as http:
             feed = f"{gateway.url}/passbook/_changes?feed=longpoll"
             assert await status_of(http, feed, device) == (503, "busy", "5")
             assert (await status_of(http, f"{gateway.url}/", device))[0] == 200  # on the same connection, the tenth
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+            url = f"{gateway.url}/passbook/loan:1"
+            asking = [asyncio.create_task(status_of(http, url, device)) for _ in range(5)]
+            await gateway.until_reached(5)
+            assert parts.limits.connections() == 10
+            # Those before went in the order in which they came.
+            for reader, _ in silent[:4]:
+                with contextlib.suppress(ConnectionError):
+                    assert await asyncio.wait_for(reader.read(), 10) == b""
+            asking += [asyncio.create_task(status_of(http, url, other)) for _ in range(5)]
+            await gateway.until_reached(10)
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             refused = await asyncio.wait_for(reader.read(), 10)
             assert refused.startswith(b"HTTP/1.1 503 ")
             assert b"Retry-After: 5\r\n" in refused
             assert b'"code":"busy"' in refused
-            idle.append((reader, writer))
-        for _, writer in idle:
-            writer.close()
+            assert dict(parts.limits.dropped()) == {"crowded": 9, "refused": 1}
+            gateway.release.set()
+            assert {status for status, _, _ in await asyncio.gather(*asking)} == {200}
+        for _, one in (*silent, (reader, writer)):
+            one.close()
             with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
+                await one.wait_closed()
         await until(lambda: not parts.limits.connections())
-        async with aiohttp.ClientSession() as http:
-            assert (await status_of(http, f"{gateway.url}/", device))[0] == 200
 
 
 async def test_requests_per_minute(credentials: DatabaseCredentials, people: People) -> None:
