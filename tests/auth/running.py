@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -19,9 +21,11 @@ from tests.support.processes import eventually
 
 
 class Running:
-    """A process that serves until it is told to stop."""
+    """A process that serves until it is told to stop; `files` is how many it may open, as `ulimit -n` says it."""
 
-    def __init__(self, directory: Path, environment: Mapping[str, str], *arguments: str) -> None:
+    def __init__(
+        self, directory: Path, environment: Mapping[str, str], *arguments: str, files: int | None = None
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.said = directory / f"{'-'.join(arguments[:1])}.out"
         self.logged = self.said.with_suffix(".err")
@@ -31,6 +35,7 @@ class Running:
                 env=clean(environment),
                 stdout=out,
                 stderr=err,
+                preexec_fn=None if files is None else partial(_limit_files, files),
             )
 
     @property
@@ -53,6 +58,10 @@ class Running:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+
+
+def _limit_files(files: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
 
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
