@@ -152,7 +152,11 @@ class PasswordChange(Request):
 
     current: Password
     new: Password
-    sign_out_others: bool = Field(False, description="End every other session and revoke every other device.")
+    sign_out_others: bool = Field(
+        False,
+        description="End every other session and revoke every other device. Without it all of them go on; an app "
+        "asks whether somebody else may have known the password.",
+    )
     keep_device: str | None = Field(
         None, pattern=_ID, max_length=100, description="The device that goes on: the one this is sent from."
     )

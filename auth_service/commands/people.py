@@ -135,7 +135,9 @@ def reset_password(
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Set a new password, which must be changed at the next login; everybody signed in with the old one is out."""
+    """Set a new password, which must be changed at the next login; everybody signed in with the old one is out.
+    Devices go on synchronising: a password is not what they use. Say --revoke-devices where a phone is lost, or
+    where somebody else may have known the password; `device list --person` shows what goes on."""
     with transaction() as connection:
         username = people.show(connection, person).username
     hashed, initial = password_hash(password_stdin, username=username)

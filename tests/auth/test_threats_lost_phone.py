@@ -344,3 +344,25 @@ async def test_T34_a_credential_has_a_longest_life_however_often_it_is_used(
         assert (await truth.gateway_says(gateway, made["username"], made["password"])).startswith("person-")
     finally:
         await gateway.close()
+
+
+async def test_T34_a_new_password_ends_sessions_and_says_how_many_devices_go_on(
+    api: Api, crowd: Crowd, service_url: str, tmp_path: Path
+) -> None:
+    amina = crowd.person("amina")
+    crowd.administrator("olga", "owner")
+    phone = Phone(api)
+    made = await phone.register(await phone.sign_in())
+    olga = await api.token("olga", administrator=True)
+    path = f"/admin/people/{amina}/reset-password"
+    gateway = DatabaseCredentials.at(service_url)
+    try:
+        for body, devices, says in (({}, 1, amina), ({"revoke_devices": True}, 0, "revoked")):
+            reset = await api.call("POST", path, body, token=olga)
+            assert (reset.status, reset["person"]["devices"]) == (200, devices)
+            assert await is_over(api, phone.sessions[0])
+            assert await truth.gateway_says(gateway, made["username"], made["password"]) == says
+    finally:
+        await gateway.close()
+    said = await asyncio.to_thread(passbook, service_url, tmp_path, "person", "reset-password", "--help")
+    assert "Devices go on synchronising" in said.stdout

@@ -185,7 +185,11 @@ def sign_out(person: PersonId, body: SignOut, door: AnAdministrator) -> Ended:
 async def reset_password(
     person: PersonId, body: PasswordReset, door: AnAdministrator, response: Response
 ) -> PersonAnswer:
-    """Give a person a new password, which they must change; whoever is signed in with the old one is out."""
+    """Give a person a new password, which they must change; whoever is signed in with the old one is out.
+
+    Devices go on synchronising unless `revoke_devices`: a password is not what they use. Ask for it where a phone
+    is lost, or where somebody else may have known the password; `devices` says how many go on.
+    """
 
     def name() -> str:
         with door.enter(_CREATE, "reset a password") as (connection, _):
