@@ -68,8 +68,10 @@ async def door(couchdb_url: str) -> AsyncIterator[Door]:
         await site.start()
         port = runner.addresses[0][1]
         state.url = f"http://{parts.username}:{parts.password}@127.0.0.1:{port}"
-        yield state
-        await runner.cleanup()
+        try:
+            yield state
+        finally:
+            await runner.cleanup()
 
 
 async def passbook(
