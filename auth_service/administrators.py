@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from auth_service import sessions
+from auth_service import activation, sessions
 from auth_service.limits import Limits
 from auth_service.people import checked_username
 from passbook.audit.chain import Actor, record
@@ -57,9 +57,19 @@ def may(role: str, needed: str) -> bool:
 
 
 def add(
-    connection: Connection, by: Actor, *, username: str, role: str, password_hash: str, reason: str = ""
+    connection: Connection,
+    by: Actor,
+    *,
+    username: str,
+    role: str,
+    password_hash: str,
+    reason: str = "",
+    asked_by: str | None = None,
 ) -> Administrator:
-    """Create an administrator, who must change the password at first sign-in. `Conflict` for a taken name."""
+    """Create an administrator, who must change the password at first sign-in. `Conflict` for a taken name.
+
+    `asked_by`: the administrator who asked for it, where `by` approved.
+    """
     username = checked_username(username)
     _check(role, ROLES, "role")
     administrator_id = new_id("administrator")
@@ -74,7 +84,8 @@ def add(
         raise Conflict(
             f"There is already an administrator with the user name {username!r}.", code="username_taken"
         ) from None
-    record(connection, by, AdministratorCreated(administrator=administrator_id, role=role), reason=reason)
+    made = AdministratorCreated(administrator=administrator_id, role=role, asked_by=asked_by)
+    record(connection, by, made, reason=reason)
     return show(connection, administrator_id)
 
 
@@ -104,12 +115,12 @@ def change(
     state: str | None = None,
     version: int | None = None,
     reason: str = "",
+    asked_by: str | None = None,
 ) -> Administrator:
     """Change role or state; one suspended is out at once. The last active owner stays one (`Conflict`)."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _OWNERS_LOCK})
     now = _find(connection, name, lock=True)
-    if version is not None and version != now.version:
-        raise Stale(f"This administrator is at version {now.version}, not {version}: look again, then change.")
+    check_version(now, version)
     values: dict[str, Any] = {}
     if role is not None and role != now.role:
         values["role"] = _check(role, ROLES, "role")
@@ -123,19 +134,40 @@ def change(
     _touch(connection, now.administrator, **values)
     if values.get("state") == "suspended":
         sessions.end_all(connection, administrator_id=now.administrator)
-    record(connection, by, AdministratorChanged(administrator=now.administrator, changed=values), reason=reason)
+    changed = AdministratorChanged(administrator=now.administrator, changed=values, asked_by=asked_by)
+    record(connection, by, changed, reason=reason)
     return show(connection, now.administrator)
 
 
+def check_version(now: Administrator, version: int | None) -> None:
+    """Raise `Stale` unless an administrator is at the version that the caller saw; None for any."""
+    if version is not None and version != now.version:
+        raise Stale(f"This administrator is at version {now.version}, not {version}: look again, then change.")
+
+
 def reset_password(
-    connection: Connection, by: Actor, name: str, password_hash: str, *, reason: str = ""
+    connection: Connection,
+    by: Actor,
+    name: str,
+    password_hash: str,
+    *,
+    reason: str = "",
+    asked_by: str | None = None,
 ) -> Administrator:
     """Set a password that must be changed at the next sign-in; sessions end, and no place is a familiar one."""
     now = _find(connection, name, lock=True)
-    _touch(connection, now.administrator, password_hash=password_hash, must_change_password=True)
+    _touch(
+        connection,
+        now.administrator,
+        password_hash=password_hash,
+        must_change_password=True,
+        password_changed_at=func.now(),
+    )
+    activation.withdraw(connection, now.administrator)
     sessions.end_all(connection, administrator_id=now.administrator)
     Limits().forget_places(connection, now.administrator)
-    record(connection, by, AdministratorPasswordReset(administrator=now.administrator), reason=reason)
+    reset = AdministratorPasswordReset(administrator=now.administrator, asked_by=asked_by)
+    record(connection, by, reset, reason=reason)
     return show(connection, now.administrator)
 
 

@@ -29,14 +29,19 @@ def link(
     """Let a person see these clients too. Links that are there already change nothing."""
     clients = checked_clients(clients)
     now = people.locked(connection, name, version)
-    if len(set(now.clients) | set(clients)) > MOST_CLIENTS:
-        raise Refused(f"A person sees at most {MOST_CLIENTS:,} clients.", code="too_many_clients")
+    check_number(set(now.clients) | set(clients))
     new = [client for client in clients if client not in set(now.clients)]
     if not new:
         return now
     rows = [{"person_id": now.person, "client_id": client} for client in new]
     connection.execute(upsert(person_client).on_conflict_do_nothing(), rows)
     return _changed(connection, now.person, "clients", by, ClientsLinked(person=now.person, clients=new), reason)
+
+
+def check_number(clients: Collection[int]) -> None:
+    """Raise `Refused` for more clients than one person can see."""
+    if len(clients) > MOST_CLIENTS:
+        raise Refused(f"A person sees at most {MOST_CLIENTS:,} clients.", code="too_many_clients")
 
 
 def unlink(

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from auth_service import scopes, sessions
+from auth_service import activation, scopes, sessions
 from auth_service.limits import Limits
 from passbook.audit.chain import Actor, record
 from passbook.audit.events import (
@@ -219,6 +219,7 @@ def begin_deletion(connection: Connection, by: Actor, name: str, *, reason: str 
     )
     database_name: str = row.scalar_one()
     sessions.forget(connection, now.person)
+    activation.withdraw(connection, now.person)
     for table in (device, person_client, scope_change):
         connection.execute(delete(table).where(table.c.person_id == now.person))
     # What is kept is found by the name, which is gone after this; the rules of waiting do not matter for that.
@@ -249,6 +250,7 @@ def reset_password(
         must_change_password=True,
         password_changed_at=func.now(),
     )
+    activation.withdraw(connection, now.person)
     # What was begun on a device ends with it.
     ended = sessions.end_all(connection, person_id=now.person) if sign_out or revoke_devices else 0
     revoked = _revoke_devices(connection, now.person) if revoke_devices else 0

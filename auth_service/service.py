@@ -8,6 +8,8 @@ from datetime import date, datetime, timedelta
 from typing import Literal
 
 from auth_service import sessions
+from auth_service.activation import Activations
+from auth_service.bounds import Bounds
 from auth_service.devices import Terms
 from auth_service.flow import Flow
 from auth_service.hashing import Hashing
@@ -40,6 +42,9 @@ class Service:
     families: Flow
     metrics: Metrics
     sign_in: SignIn
+    activations: Activations
+    #: What one administrator does alone.
+    bounds: Bounds
     #: Opens the sealed keys.
     secret: str = field(repr=False)
     #: Where CouchDB is, to erase people; empty where the process is not to reach it: the worker erases then.
@@ -73,7 +78,16 @@ class Service:
             strangers=Flow(settings.sign_in_address_burst, settings.sign_in_address_per_second, limit="address"),
             families=Flow(FAMILIAR_BURST, FAMILIAR_RATE, limit="session"),
             metrics=metrics,
-            sign_in=SignIn(database, hashing, limits, metrics, cls._terms(settings, marks)),
+            sign_in=SignIn(
+                database,
+                hashing,
+                limits,
+                metrics,
+                cls._terms(settings, marks),
+                timedelta(days=settings.initial_password_days),
+            ),
+            activations=Activations(database, hashing, limits, metrics),
+            bounds=Bounds.of(settings),
             secret=secret,
             couchdb_url=couchdb_url,
         )

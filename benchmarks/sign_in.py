@@ -122,15 +122,13 @@ class Ours:
             expect=(201,),
         )
         self._known.append(made["person"]["person"])
-        initial = made["initial_password"]
-        token = await self._token(name, initial)
         await self._http.ask(
             "POST",
-            f"{self._url}/password",
-            json={"current": initial, "new": PASSWORD},
-            headers=self._headers(name, token),
-            expect=(200, 204),
+            f"{self._url}/activation",
+            json={"username": name, "code": made["activation"]["code"], "password": PASSWORD},
+            expect=(204,),
         )
+        token = await self._token(name, PASSWORD)
         credential = await self._register(name, token)
         end = time.monotonic() + READY_WITHIN
         pause = 0.05

@@ -256,7 +256,51 @@ DECLARATIONS = (
         "second_approver",
         bool,
         False,
-        "Whether revoking many devices at once and deleting people need a second administrator's approval.",
+        "Whether sensitive acts of administrators over HTTP wait for a second administrator's approval, and acts "
+        "over the hourly numbers too. The table of acts is in the page for administrators.",
+    ),
+    Declaration(
+        "hourly_acts",
+        str,
+        "",
+        "Other hourly numbers of acts than the table has: ACT=NUMBER with commas between, as `wipe_device=30`.",
+    ),
+    Declaration(
+        "clients_alone",
+        int,
+        200,
+        "The most clients that one administrator opens alone: to one person, and to all in an hour.",
+        minimum=1,
+    ),
+    Declaration(
+        "administrator_dependent_days",
+        int,
+        14,
+        "For so many days an administrator is not independent of whoever made them, reset their password or gave "
+        "them a role: neither approves for the other, and their acts are counted together.",
+        minimum=0,
+    ),
+    Declaration(
+        "activation_minutes",
+        int,
+        1_440,
+        "How long an activation code is good, with which somebody chooses a password.",
+        minimum=1,
+    ),
+    Declaration(
+        "activation_command",
+        str,
+        "",
+        "Program that takes activation codes to their owners; each comes as JSON on its standard input. With it "
+        "nobody who orders a code or a password over HTTP is shown one. Unset: the code is in the answer, to be "
+        "handed over.",
+    ),
+    Declaration(
+        "initial_password_days",
+        int,
+        30,
+        "An initial password that was not changed for so many days is refused at sign-in.",
+        minimum=1,
     ),
     Declaration(
         "tenant_timezone",

@@ -72,6 +72,12 @@ class Settings:
     sign_in_address_per_second: float
     sign_in_per_second: float
     second_approver: bool
+    hourly_acts: str
+    clients_alone: int
+    administrator_dependent_days: int
+    activation_minutes: int
+    activation_command: str
+    initial_password_days: int
     tenant_timezone: ZoneInfo
     image_dir: Path | None
     image_max_bytes: int

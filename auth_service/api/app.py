@@ -11,10 +11,12 @@ import structlog
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from auth_service import devices, sessions
+from auth_service import approvals as waiting
+from auth_service import bounds, devices, sessions
 from auth_service.api import envelope
 from auth_service.api.middleware import Surroundings
 from auth_service.api.routes import (
+    activation,
     administrators,
     approvals,
     audit,
@@ -59,9 +61,11 @@ def build(service: Service) -> FastAPI:
     if "people" in service.parts:
         app.include_router(oauth.router(PEOPLE))
         app.include_router(oauth.simple)
+        app.include_router(activation.router(PEOPLE))
         app.include_router(mine.routes)
     if "administration" in service.parts:
         app.include_router(oauth.router(ADMINISTRATORS))
+        app.include_router(activation.router(ADMINISTRATORS))
         for module in _ADMINISTRATION:
             app.include_router(module.routes)
     if service.settings.browser_origins:
@@ -115,6 +119,8 @@ def _sweep_once(service: Service, told: chain.Head | None) -> chain.Head | None:
     with service.database.begin() as connection:
         devices.sweep(connection, service.device_terms)
         sessions.sweep(connection)
+        bounds.sweep(connection)
+        waiting.sweep(connection)
         service.limits.sweep(connection)
         chain.tell_repeats(connection)
         head = chain.head(connection)

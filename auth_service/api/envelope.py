@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
+from auth_service.approvals import Approval
 from passbook.errors import (
     Conflict,
     NotAuthenticated,
@@ -89,6 +90,10 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
         # Where a token is wanted, those who come with none that holds are slowed.
         for status in sorted({*statuses, 400, 413, 415, 422, 503} | ({429} if 401 in statuses else set()))
     }
+
+
+#: For a route's `responses`: an act that a second administrator must agree to.
+WAITS: dict[str, Any] = {"model": Approval, "description": "It waits until a second administrator approves."}
 
 
 def request_id_of(request: Request) -> str:

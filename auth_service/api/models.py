@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from auth_service import administrators, approvals, directory, people
+from auth_service.delivery import Activation
 from auth_service.devices import Device
 from auth_service.scopes import MOST_CLIENTS, Window
 from passbook.audit.chain import Entry
@@ -39,6 +41,18 @@ ReasonText = Annotated[
 _Permission = Literal["profile", "image", "loans", "schedules", "savings", "charges", "transactions"]
 _Kind = Literal["customer", "agent"]
 _Role = Literal["support", "manager", "owner"]
+_Credential = Annotated[
+    Literal["activation", "initial_password"],
+    Field(
+        description="How they come in: with a code to choose a password, good once and for a short while; or with "
+        "an initial password, which who orders it can read."
+    ),
+]
+_CREDENTIAL: _Credential = "activation"
+_GIVEN = (
+    "Instead of an activation code: a password, which must be changed at first sign-in. Refused where codes are "
+    "delivered."
+)
 _Clients = Annotated[
     list[Annotated[int, Field(gt=0, lt=2**63)]], Field(max_length=MOST_CLIENTS, examples=[[17, 18]])
 ]
@@ -88,10 +102,8 @@ class NewPerson(HistoryWindow, OptionalReason):
     kind: _Kind = "customer"
     clients: _Clients = []
     permissions: list[_Permission] | None = Field(None, description="All if not given.", max_length=20)
-    password: Password | None = Field(
-        None,
-        description="One is made, and told once, if not given. Either way it must be changed at first sign-in.",
-    )
+    password: Password | None = Field(None, description=_GIVEN)
+    credential: _Credential = _CREDENTIAL
 
 
 class PersonChange(OptionalReason):
@@ -133,7 +145,8 @@ class PasswordReset(OptionalReason):
 
     model_config = _example(revoke_devices=True, reason="phone and password lost, ticket 4711")
 
-    password: Password | None = Field(None, description="One is made, and told once, if not given.")
+    password: Password | None = Field(None, description=_GIVEN)
+    credential: _Credential = _CREDENTIAL
     revoke_devices: bool = Field(False, description="Refuse their devices too.")
 
 
@@ -205,7 +218,8 @@ class NewAdministrator(OptionalReason):
 
     username: Line
     role: _Role
-    password: Password | None = Field(None, description="One is made, and told once, if not given.")
+    password: Password | None = Field(None, description=_GIVEN)
+    credential: _Credential = _CREDENTIAL
 
 
 class AdministratorChange(OptionalReason):
@@ -222,7 +236,22 @@ class AdministratorReset(OptionalReason):
 
     model_config = _example(reason="password lost, ticket 4711")
 
-    password: Password | None = None
+    password: Password | None = Field(None, description=_GIVEN)
+    credential: _Credential = _CREDENTIAL
+
+
+class Redemption(Request):
+    """An activation code, and the password that its owner chooses."""
+
+    model_config = _example(
+        username="amina",
+        code="k7qf-2m9x-r4td-hh3w",
+        password="three words and a tree",  # noqa: S106 - an example
+    )
+
+    username: Line
+    code: Annotated[str, Field(max_length=200)]
+    password: Password
 
 
 # Answers
@@ -321,10 +350,11 @@ class People(BaseModel):
 
 
 class PersonAnswer(BaseModel):
-    """A person; `initial_password` is told once, when one was made."""
+    """A person; `activation` or `initial_password`, whichever was made, is told once."""
 
     person: people.Person
     initial_password: str | None = None
+    activation: Activation | None = None
 
 
 class Erasure(BaseModel):
@@ -348,10 +378,11 @@ class Administrators(BaseModel):
 
 
 class AdministratorAnswer(BaseModel):
-    """An administrator; `initial_password` is told once, when one was made."""
+    """An administrator; `activation` or `initial_password`, whichever was made, is told once."""
 
     administrator: administrators.Administrator
     initial_password: str | None = None
+    activation: Activation | None = None
 
 
 class WhoIAm(BaseModel):
@@ -367,6 +398,13 @@ class Approvals(BaseModel):
     """The acts that wait for a second administrator."""
 
     items: list[approvals.Approval]
+
+
+@dataclass(frozen=True)
+class Decided(approvals.Approval):
+    """An act as it was decided, with the code for whoever it made or reset, to hand over."""
+
+    activation: Activation | None = None
 
 
 class Revoked(BaseModel):

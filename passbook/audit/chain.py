@@ -236,6 +236,12 @@ def entries(
     return [_entry(row) for row in connection.execute(query)]
 
 
+def now(connection: Connection) -> datetime:
+    """The time by the database's clock, which is the log's."""
+    instant: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    return instant
+
+
 def operator(account: str) -> Actor:
     """Somebody at the command line of the machine; what they do in one command has one request id."""
     return Actor("operator", account, new_id("command"))

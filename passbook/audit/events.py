@@ -141,6 +141,44 @@ class NotAllowed(OfAdministrator):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ActivationCodeMade(Event):
+    """A code was made with which a person or an administrator chooses a password, once."""
+
+    person: str | None = None
+    administrator: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationCodeDelivered(Event):
+    """A code was handed to the institution's own program, which takes it to its owner; or that failed."""
+
+    delivered: bool
+    person: str | None = None
+    administrator: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationRefused(Event):
+    """A code was not taken. A name that nobody has is not kept."""
+
+    audience: str
+    #: `wrong_code`, `code_used`, `code_expired`, `suspended`, `maintenance`
+    why: str
+    person: str | None = None
+    administrator: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonActivated(OfPerson):
+    """Somebody with the activation code of a person chose the person's password."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdministratorActivated(OfAdministrator):
+    """Somebody with the activation code of an administrator chose the administrator's password."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PasswordChanged(OfPerson):
     """A person chose a new password."""
 
@@ -328,9 +366,10 @@ class TenantOpened(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class AdministratorCreated(OfAdministrator):
-    """There is a new administrator."""
+    """There is a new administrator. `asked_by`: who asked, where another approved."""
 
     role: str
+    asked_by: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,11 +377,14 @@ class AdministratorChanged(OfAdministrator):
     """An administrator's role or state was changed."""
 
     changed: dict[str, Any]
+    asked_by: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdministratorPasswordReset(OfAdministrator):
-    """An administrator got a new password, which they must change."""
+    """An administrator got a new password, which they must change, or a code to choose one."""
+
+    asked_by: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -363,6 +405,23 @@ class ApprovalRequested(Event):
     """An act waits for a second administrator."""
 
     approval: str
+    action: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApprovalDenied(Event):
+    """Somebody wanted to approve who may not: who asked, whom it concerns, or who may be the same person."""
+
+    approval: str
+    action: str
+    #: `asked`, `concerned` or `dependent`
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HourlyBoundReached(Event):
+    """An administrator wanted to do more in an hour than one does alone; recorded once in an hour for each act."""
+
     action: str
 
 

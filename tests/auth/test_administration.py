@@ -16,6 +16,8 @@ from passbook.servicedb import tables
 from passbook.servicedb.engine import ServiceDatabase
 from tests.support.api import PASSWORD, Answer, Api, Crowd, serving
 
+READABLE = {"credential": "initial_password"}
+
 
 @dataclass
 class Office:
@@ -44,7 +46,9 @@ async def office(api: Api, crowd: Crowd) -> Office:
 
 
 async def test_a_person_is_created_with_an_initial_password(office: Office, api: Api) -> None:
-    answer = await office("POST", "/people", {"username": " Amina ", "kind": "agent", "clients": [18, 17, 18]})
+    answer = await office(
+        "POST", "/people", {"username": " Amina ", "kind": "agent", "clients": [18, 17, 18], **READABLE}
+    )
     assert answer.status == 201
     person = answer["person"]
     assert (person["username"], person["kind"], person["clients"]) == ("Amina", "agent", [17, 18])
@@ -212,7 +216,7 @@ async def test_a_reset_password_must_be_changed_and_signs_everybody_out(
     amina = crowd.person("amina")
     before = await api.sign_in("amina")
     made = await api.call("POST", "/devices", {}, token=before["access_token"])
-    answer = await office("POST", f"/people/{amina}/reset-password", {"reason": "forgotten"})
+    answer = await office("POST", f"/people/{amina}/reset-password", {"reason": "forgotten", **READABLE})
     assert answer.status == 200
     assert (await api.call("GET", "/me", token=before["access_token"])).code == "session_ended"
     assert (await api.sign_in("amina")).status == 400
@@ -250,7 +254,7 @@ async def test_devices_of_everybody_and_their_end(office: Office, api: Api, crow
 
 
 async def test_administrators_are_made_by_owners_and_the_last_owner_stays(office: Office, api: Api) -> None:
-    made = await office("POST", "/administrators", {"username": "sam", "role": "support"})
+    made = await office("POST", "/administrators", {"username": "sam", "role": "support", **READABLE})
     assert made.status == 201
     sam = made["administrator"]["administrator"]
     opened = await api.sign_in("sam", made["initial_password"], administrator=True)

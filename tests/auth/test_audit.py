@@ -114,15 +114,14 @@ async def office_day(office: Office) -> None:
         ("GET", "/audit", None),
         ("PUT", "/tenant", {"open": False, **WHY}),
         ("PUT", "/tenant", {"open": True, **WHY}),
-        ("POST", "/administrators", {"username": "otto", "role": "support", "password": PASSWORD}),
-        ("PATCH", "/administrators/otto", {"role": "owner"}),
-        ("POST", "/administrators/otto/reset-password", {"password": PASSWORD}),
     ):
         answer = await office(method, path, body)
         assert answer.status in (200, 201), (path, answer.body)
+    await newcomers(office, made["activation"]["code"])
     asked = await office("POST", f"/people/{bela}/erase", WHY)
     assert asked.status == 202
     api = office.api
+    assert (await office("POST", f"/approvals/{asked['approval']}/approve")).status == 403
     otto = await api.token("otto", administrator=True)
     body = {"current": PASSWORD, "new": NEW}
     assert (await api.call("POST", "/admin/password", body, token=otto)).status == 200
@@ -130,6 +129,34 @@ async def office_day(office: Office) -> None:
     sami = await api.token("sami", administrator=True)
     assert (await api.call("POST", f"/admin/approvals/{asked['approval']}/approve", token=sami)).status == 403
     assert (await api.call("POST", f"/admin/approvals/{asked['approval']}/approve", token=otto)).status == 200
+
+
+async def newcomers(office: Office, old_code: str) -> None:
+    """Otto is made, promoted and reset, by two; people and administrators choose passwords with codes."""
+    api = office.api
+    office.crowd.administrator("omar", "owner")
+    omar = await api.token("omar", administrator=True)
+    for method, path, body in (
+        ("POST", "/administrators", {"username": "otto", "role": "support"}),
+        ("PATCH", "/administrators/otto", {"role": "owner"}),
+        ("POST", "/administrators/otto/reset-password", {}),
+    ):
+        waiting = await office(method, path, body)
+        assert waiting.status == 202, waiting.body
+        approved = await api.call("POST", f"/admin/approvals/{waiting['approval']}/approve", token=omar)
+        assert approved.status == 200, approved.body
+    chosen = {"username": "otto", "code": approved["activation"]["code"], "password": PASSWORD}
+    assert (await api.call("POST", "/admin/activation", chosen)).status == 204
+    made = await office("POST", "/people", {"username": "dora"})
+    chosen = {"username": "dora", "code": made["activation"]["code"], "password": PASSWORD}
+    assert (await api.call("POST", "/activation", chosen | {"code": old_code})).status == 401
+    assert (await api.call("POST", "/activation", chosen)).status == 204
+    with office.database.begin() as connection:
+        # As if Olga had made five people's worth of codes in this hour, and had them delivered.
+        record(connection, TESTER, ActivationCodeDelivered(delivered=True, person=made["person"]["person"]))
+        connection.execute(insert(tables.administrator_act).values(administrator_id=office.olga, **WIPES))
+    phone = await office.phone("dora")
+    assert (await office("POST", f"/devices/{phone[1]}/wipe", WHY)).status == 202
 
 
 async def lost_phone(office: Office, service_url: str) -> None:

@@ -448,8 +448,10 @@ class ResetPassword(WithDevice):
 
     async def again(self, happened: bool) -> None:
         answer = await self.ask()
-        # The one that was lost opens nothing any more.
-        assert (await self.theatre.api.sign_in(self.name, answer["initial_password"])).status == 200
+        # The code that was lost opens nothing any more.
+        chosen = {"username": self.name, "code": answer["activation"]["code"], "password": PASSWORD}
+        assert (await self.theatre.api.call("POST", "/activation", chosen)).status == 204
+        assert (await self.theatre.api.sign_in(self.name)).status == 200
         assert await self.theatre.says(self.facts["credential"]) == "revoked"
 
 

@@ -80,8 +80,12 @@ ROUTES: dict[tuple[str, str], Entry] = {
     ("GET", "/admin/audit"): Entry("manager"),
     ("GET", "/admin/audit/head"): Entry("support"),
 }
-#: Routes under /admin that take no access token: a password or a refresh token is what opens them.
-WITHOUT_TOKEN = {("POST", "/admin/oauth/token"), ("POST", "/admin/oauth/revoke")}
+#: Routes under /admin that take no access token: a password, a refresh token or a code is what opens them.
+WITHOUT_TOKEN = {
+    ("POST", "/admin/oauth/token"),
+    ("POST", "/admin/oauth/revoke"),
+    ("POST", "/admin/activation"),
+}
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str]]:

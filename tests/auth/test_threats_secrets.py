@@ -32,6 +32,7 @@ from tests.support.stage import Stage
 AUTH_SECRET = "kaleidoscope-of-the-tests-0123456789-abcdef"
 METRICS_TOKEN = "metrics-token-harbour-lantern-42"
 WHY = {"reason": "ticket 4711"}
+READABLE = {"credential": "initial_password"}
 
 
 @dataclass
@@ -165,7 +166,9 @@ class Client:
     async def administration(self, token: str) -> tuple[str, str]:
         """People are made and changed; a name and the initial password of one."""
         name, other = self.issued.name("amina"), self.issued.name("bela")
-        made = await self.admin(token, "POST", "/admin/people", {"username": name, "clients": [1, 2]}, 201)
+        made = await self.admin(
+            token, "POST", "/admin/people", {"username": name, "clients": [1, 2], **READABLE}, 201
+        )
         initial = self.issued.note("initial password", made["initial_password"])
         person = made["person"]["person"]
         given = self.issued.password("given password")
@@ -183,15 +186,15 @@ class Client:
         renamed = self.issued.name("renamed")
         await self.admin(token, "PATCH", f"/admin/people/{other}", {"username": name}, 409)
         await self.admin(token, "PATCH", f"/admin/people/{other}", {"username": renamed}, 200)
-        reset = await self.admin(token, "POST", f"/admin/people/{renamed}/reset-password", {}, 200)
+        reset = await self.admin(token, "POST", f"/admin/people/{renamed}/reset-password", READABLE, 200)
         self.issued.note("initial password", reset["initial_password"])
         helper = self.issued.name("helper")
         made = await self.admin(
-            token, "POST", "/admin/administrators", {"username": helper, "role": "support"}, 201
+            token, "POST", "/admin/administrators", {"username": helper, "role": "support", **READABLE}, 201
         )
         self.issued.note("initial password of an administrator", made["initial_password"])
         again = f"/admin/administrators/{made['administrator']['administrator']}/reset-password"
-        made = await self.admin(token, "POST", again, {}, 200)
+        made = await self.admin(token, "POST", again, READABLE, 200)
         self.issued.note("initial password of an administrator", made["initial_password"])
         await self.admin(token, "POST", f"/admin/people/{renamed}/suspend", WHY, 200)
         await self.admin(token, "POST", f"/admin/people/{renamed}/erase", WHY, 200)

@@ -30,6 +30,7 @@ _VERSIONED = {
     "PersonRestored",
     "PasswordReset",
     "PasswordChanged",
+    "PersonActivated",
 }
 
 
@@ -271,7 +272,7 @@ class _Story:
     def _touched(self, _: None, detail: dict[str, Any], __: chain.Entry) -> None:
         self.administrators[detail["administrator"]]["version"] += 1
 
-    _AdministratorPasswordReset = _AdministratorPasswordChanged = _touched
+    _AdministratorPasswordReset = _AdministratorPasswordChanged = _AdministratorActivated = _touched
 
     def _turned(self, _: None, __: dict[str, Any], row: chain.Entry) -> None:
         opened = row.event == "TenantOpened"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import structlog
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
-from auth_service import directory, granting, people
+from auth_service import directory, people, sensitivity
 from auth_service.api import acts
+from auth_service.api.access import handed_over, password_for
+from auth_service.api.acts import Access
 from auth_service.api.doors import AnAdministrator, SeenVersion
-from auth_service.api.envelope import documented
+from auth_service.api.envelope import WAITS, documented
 from auth_service.api.models import (
     ClientId,
     Cursor,
@@ -30,19 +32,45 @@ from auth_service.api.models import (
     SignOut,
 )
 from auth_service.approvals import Approval
-from auth_service.scopes import checked_permissions
+from auth_service.scopes import checked_permissions, checked_window
 from passbook.audit.chain import record
 from passbook.audit.events import PeopleListed, PersonRead
 from passbook.couch import CouchClient
 from passbook.erasure import erase
 from passbook.errors import Refused, Unavailable
-from passbook.lookup import person_id_of
 from passbook.scope import PERMISSIONS
 
 log = structlog.get_logger()
 
 routes = APIRouter(prefix="/admin/people", tags=["administration: people"])
-_LOOK, _CREATE, _ALL = "support", "manager", "owner"
+_LOOK, _MANAGE = "support", "manager"
+
+
+def _submitted(
+    door: AnAdministrator,
+    response: Response,
+    action: str,
+    arguments: dict[str, Any],
+    reason: str,
+    version: int | None = None,
+) -> people.Person | Approval:
+    """An act of which the person comes back, or that waits."""
+    done: people.Person | Approval = acts.submit(door, action, arguments, reason, version=version)
+    if isinstance(done, Approval):
+        response.status_code = 202
+        return done
+    return _tagged(response, done)
+
+
+def _answered(
+    door: AnAdministrator, response: Response, done: Access[people.Person] | Approval, initial: str | None
+) -> PersonAnswer | Approval:
+    """A person with new access, or the act that waits."""
+    if isinstance(done, Approval):
+        response.status_code = 202
+        return done
+    handed = handed_over(door.service, door.by, done)
+    return PersonAnswer(person=_tagged(response, done.whom), initial_password=initial, activation=handed)
 
 
 def _tagged(response: Response, person: people.Person) -> people.Person:
@@ -69,27 +97,30 @@ def search(
     return People(items=page.items, next=page.next)
 
 
-@routes.post("", status_code=201, responses=documented(401, 403, 409, 429))
-async def create(body: NewPerson, door: AnAdministrator, response: Response) -> PersonAnswer:
-    """Create a person. Nobody has access to anything before this."""
-    await run_in_threadpool(door.check, _CREATE, "create a person")
-    hashed, initial = await door.service.hashing.given_or_new(body.password, username=body.username)
+@routes.post("", status_code=201, responses={**documented(401, 403, 409, 429), 202: WAITS})
+async def create(body: NewPerson, door: AnAdministrator, response: Response) -> PersonAnswer | Approval:
+    """Create a person. Nobody has access to anything before this.
 
-    def work() -> people.Person:
-        with door.enter(_CREATE, "create a person") as (connection, _):
-            return people.add(
-                connection,
-                door.by,
-                username=body.username,
-                kind=body.kind,
-                clients=body.clients,
-                permissions=PERMISSIONS if body.permissions is None else body.permissions,
-                window=body.window(),
-                password_hash=hashed,
-                reason=body.reason,
-            )
+    The answer has a code with which the person chooses a password, good once and for a short while. Where codes are
+    delivered, it has none.
+    """
+    await run_in_threadpool(door.check, _MANAGE, "create a person")
+    hashed, initial = await password_for(door.service, body.username, body.password, body.credential)
+    checked_window(body.window())
+    arguments = {
+        "username": people.checked_username(body.username),
+        "kind": body.kind,
+        "clients": sorted(set(body.clients)),
+        "permissions": list(PERMISSIONS) if body.permissions is None else checked_permissions(body.permissions),
+        "history_from": body.history_from.isoformat() if body.history_from else None,
+        "history_months": body.history_months,
+    }
 
-    return PersonAnswer(person=_tagged(response, await run_in_threadpool(work)), initial_password=initial)
+    def work() -> PersonAnswer | Approval:
+        done = acts.submit(door, sensitivity.CREATE_PERSON, arguments, body.reason, password_hash=hashed)
+        return _answered(door, response, done, initial)
+
+    return await run_in_threadpool(work)
 
 
 @routes.get("/{person}", responses=documented(401, 403, 404))
@@ -101,122 +132,105 @@ def show(person: PersonId, door: AnAdministrator, response: Response) -> people.
     return _tagged(response, found)
 
 
-@routes.patch("/{person}", responses=documented(401, 403, 404, 409, 412, 428))
+@routes.patch("/{person}", responses={**documented(401, 403, 404, 409, 412, 428, 429), 202: WAITS})
 def change(
     person: PersonId, body: PersonChange, door: AnAdministrator, response: Response, version: SeenVersion
-) -> people.Person:
+) -> people.Person | Approval:
     """Change user name or kind."""
-    with door.enter(_CREATE, "change a person") as (connection, _):
-        changed = people.change(
-            connection,
-            door.by,
-            person,
-            username=body.username,
-            kind=body.kind,
-            version=version,
-            reason=body.reason,
-        )
-    return _tagged(response, changed)
+    arguments = {"person": person, "username": body.username, "kind": body.kind}
+    return _submitted(door, response, sensitivity.CHANGE_PERSON, arguments, body.reason, version)
 
 
-@routes.post("/{person}/clients", responses=documented(401, 403, 404, 412, 428))
+@routes.post("/{person}/clients", responses={**documented(401, 403, 404, 409, 412, 428, 429), 202: WAITS})
 def link(
     person: PersonId, body: Links, door: AnAdministrator, response: Response, version: SeenVersion
-) -> people.Person:
+) -> people.Person | Approval:
     """Let a person see more clients."""
-    with door.enter(_CREATE, "link clients") as (connection, _):
-        changed = granting.link(connection, door.by, person, body.clients, version=version, reason=body.reason)
-    return _tagged(response, changed)
+    arguments = {"person": person, "clients": sorted(set(body.clients))}
+    return _submitted(door, response, sensitivity.LINK_CLIENTS, arguments, body.reason, version)
 
 
-@routes.delete("/{person}/clients/{client}", responses=documented(401, 403, 404, 412, 428))
+@routes.delete(
+    "/{person}/clients/{client}", responses={**documented(401, 403, 404, 409, 412, 428, 429), 202: WAITS}
+)
 def unlink(
     person: PersonId, client: ClientId, door: AnAdministrator, response: Response, version: SeenVersion
-) -> people.Person:
+) -> people.Person | Approval:
     """Take a client away; its documents leave the devices."""
-    with door.enter(_CREATE, "unlink a client") as (connection, _):
-        changed = granting.unlink(connection, door.by, person, [client], version=version)
-    return _tagged(response, changed)
+    arguments = {"person": person, "clients": [client]}
+    return _submitted(door, response, sensitivity.UNLINK_CLIENT, arguments, "", version)
 
 
-@routes.put("/{person}/permissions", responses=documented(401, 403, 404, 412, 428))
+@routes.put("/{person}/permissions", responses={**documented(401, 403, 404, 409, 412, 428, 429), 202: WAITS})
 def permit(
     person: PersonId, body: Permissions, door: AnAdministrator, response: Response, version: SeenVersion
-) -> people.Person:
+) -> people.Person | Approval:
     """Set permissions and history window. What is taken away leaves the devices."""
-    with door.enter(_CREATE, "permit") as (connection, _):
-        changed = granting.permit(
-            connection,
-            door.by,
-            person,
-            only=checked_permissions(body.permissions),
-            window=body.window(),
-            version=version,
-            reason=body.reason,
-        )
-    return _tagged(response, changed)
+    checked_window(body.window())
+    arguments = {
+        "person": person,
+        "permissions": checked_permissions(body.permissions),
+        "history_from": body.history_from.isoformat() if body.history_from else None,
+        "history_months": body.history_months,
+    }
+    return _submitted(door, response, sensitivity.PERMIT, arguments, body.reason, version)
 
 
-@routes.post("/{person}/suspend", responses=documented(401, 403, 404))
-def suspend(person: PersonId, body: Reason, door: AnAdministrator, response: Response) -> people.Person:
+@routes.post("/{person}/suspend", responses={**documented(401, 403, 404, 409, 429), 202: WAITS})
+def suspend(person: PersonId, body: Reason, door: AnAdministrator, response: Response) -> people.Person | Approval:
     """Keep a person out, with every device, until restored. It holds when this answers."""
-    with door.enter(_LOOK, "suspend") as (connection, _):
-        return _tagged(response, people.suspend(connection, door.by, person, reason=body.reason))
+    return _submitted(door, response, sensitivity.SUSPEND_PERSON, {"person": person}, body.reason)
 
 
-@routes.post("/{person}/restore", responses=documented(401, 403, 404))
-def restore(person: PersonId, body: Reason, door: AnAdministrator, response: Response) -> people.Person:
+@routes.post("/{person}/restore", responses={**documented(401, 403, 404, 409, 429), 202: WAITS})
+def restore(person: PersonId, body: Reason, door: AnAdministrator, response: Response) -> people.Person | Approval:
     """Let a suspended person in again."""
-    with door.enter(_CREATE, "restore") as (connection, _):
-        return _tagged(response, people.restore(connection, door.by, person, reason=body.reason))
+    return _submitted(door, response, sensitivity.RESTORE_PERSON, {"person": person}, body.reason)
 
 
-@routes.post("/{person}/sign-out", responses=documented(401, 403, 404))
-def sign_out(person: PersonId, body: SignOut, door: AnAdministrator) -> Ended:
+@routes.post("/{person}/sign-out", responses={**documented(401, 403, 404, 409, 429), 202: WAITS})
+def sign_out(person: PersonId, body: SignOut, door: AnAdministrator, response: Response) -> Ended | Approval:
     """End every session of a person, and if wished every device."""
-    with door.enter(_LOOK, "sign a person out") as (connection, _):
-        ended, revoked = people.sign_out(
-            connection, door.by, person, revoke_devices=body.revoke_devices, reason=body.reason
-        )
+    arguments = {"person": person, "revoke_devices": body.revoke_devices}
+    done = acts.submit(door, sensitivity.SIGN_OUT_PERSON, arguments, body.reason)
+    if isinstance(done, Approval):
+        response.status_code = 202
+        return done
+    ended, revoked = done
     return Ended(sessions_ended=ended, devices_revoked=revoked)
 
 
-@routes.post("/{person}/reset-password", responses=documented(401, 403, 404, 429))
+@routes.post("/{person}/reset-password", responses={**documented(401, 403, 404, 409, 429), 202: WAITS})
 async def reset_password(
     person: PersonId, body: PasswordReset, door: AnAdministrator, response: Response
-) -> PersonAnswer:
-    """Give a person a new password, which they must change; whoever is signed in with the old one is out.
+) -> PersonAnswer | Approval:
+    """Take a person's password away; whoever is signed in with it is out.
+
+    The answer has a code with which the person chooses another, good once and for a short while. Where codes are
+    delivered, it has none.
 
     Devices go on synchronising unless `revoke_devices`: a password is not what they use. Ask for it where a phone
     is lost, or where somebody else may have known the password; `devices` says how many go on.
     """
 
     def name() -> str:
-        with door.enter(_CREATE, "reset a password") as (connection, _):
+        with door.enter(_MANAGE, "reset a password") as (connection, _):
             return people.show(connection, person).username
 
-    hashed, initial = await door.service.hashing.given_or_new(body.password, username=await run_in_threadpool(name))
+    username = await run_in_threadpool(name)
+    hashed, initial = await password_for(door.service, username, body.password, body.credential)
+    arguments = {"person": person, "revoke_devices": body.revoke_devices}
 
-    def work() -> people.Person:
-        with door.enter(_CREATE, "reset a password") as (connection, _):
-            return people.reset_password(
-                connection,
-                door.by,
-                person,
-                hashed,
-                revoke_devices=body.revoke_devices,
-                reason=body.reason,
-            )
+    def work() -> PersonAnswer | Approval:
+        done = acts.submit(door, sensitivity.RESET_PASSWORD, arguments, body.reason, password_hash=hashed)
+        return _answered(door, response, done, initial)
 
-    return PersonAnswer(person=_tagged(response, await run_in_threadpool(work)), initial_password=initial)
+    return await run_in_threadpool(work)
 
 
 @routes.post(
     "/{person}/erase",
-    responses={
-        **documented(401, 403, 404),
-        202: {"model": Approval, "description": "A second administrator must approve."},
-    },
+    responses={**documented(401, 403, 404, 409, 429), 202: WAITS},
 )
 async def erase_person(
     person: PersonId, body: Reason, door: AnAdministrator, response: Response
@@ -227,13 +241,7 @@ async def erase_person(
     second approver is wanted, the answer is 202 with the approval that waits.
     """
 
-    def begin() -> tuple[str, str] | Approval:
-        with door.enter(_ALL, "erase a person") as (connection, _):
-            arguments = {"person": person_id_of(connection, person)}
-            begun: tuple[str, str] | Approval = acts.ask_or_do(connection, door, acts.ERASE, arguments, body.reason)
-            return begun
-
-    begun = await run_in_threadpool(begin)
+    begun = await run_in_threadpool(acts.submit, door, sensitivity.ERASE_PERSON, {"person": person}, body.reason)
     if isinstance(begun, Approval):
         response.status_code = 202
         return begun

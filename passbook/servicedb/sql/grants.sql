@@ -1,6 +1,6 @@
 -- What running Passbook takes, for a role that does not own the tables. `{role}` is a quoted identifier.
 GRANT SELECT, INSERT, UPDATE, DELETE ON
-    person, person_client, device, scope_change, projected_document, dead_letter, administrator, session,
+    activation, administrator_act, person, person_client, device, scope_change, projected_document, dead_letter, administrator, session,
     refresh_token, signing_key, sign_in_counter, familiar_place, tenant, approval, written, device_checkpoint, wipe_order, audit_repeat
     TO {role};
 GRANT SELECT ON alembic_version TO {role};

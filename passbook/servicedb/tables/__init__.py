@@ -1,6 +1,7 @@
 """Tables of the service database (PostgreSQL). Migrations create them; a test holds the two equal."""
 
 from passbook.servicedb.tables.access import (
+    activation,
     administrator,
     familiar_place,
     refresh_token,
@@ -9,7 +10,7 @@ from passbook.servicedb.tables.access import (
     signing_key,
 )
 from passbook.servicedb.tables.base import metadata
-from passbook.servicedb.tables.oversight import approval, audit_event, audit_repeat, tenant
+from passbook.servicedb.tables.oversight import administrator_act, approval, audit_event, audit_repeat, tenant
 from passbook.servicedb.tables.people import (
     device,
     device_checkpoint,
@@ -21,7 +22,9 @@ from passbook.servicedb.tables.people import (
 from passbook.servicedb.tables.projection import dead_letter, projected_document, written
 
 __all__ = [
+    "activation",
     "administrator",
+    "administrator_act",
     "approval",
     "audit_event",
     "audit_repeat",

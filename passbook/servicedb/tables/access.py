@@ -37,9 +37,25 @@ administrator = Table(
     Column("password_hash", Text, nullable=False),
     Column("must_change_password", Boolean, nullable=False, server_default=text("true")),
     Column("version", Integer, nullable=False, server_default=text("1")),
+    instant("password_changed_at"),
     instant("created_at", required=True),
     instant("changed_at", required=True),
     Index("uq_administrator_username", text("lower(username)"), unique=True),
+)
+
+#: The code with which a person or an administrator chooses a password, once: the last that was made, by digest.
+activation = Table(
+    "activation",
+    metadata,
+    #: Id of the person or the administrator.
+    Column("principal", Text, primary_key=True),
+    Column("person_id", Text, ForeignKey("person.id", ondelete="CASCADE")),
+    Column("administrator_id", Text, ForeignKey("administrator.id", ondelete="CASCADE")),
+    Column("digest", LargeBinary, nullable=False),
+    instant("made_at", required=True),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    instant("used_at"),
+    CheckConstraint("principal = coalesce(person_id, administrator_id)", name="one_principal"),
 )
 
 #: One sign-in and everything that follows from it: the family of refresh tokens that dies as a whole.

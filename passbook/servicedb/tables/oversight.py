@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -51,6 +52,19 @@ approval = Table(
     Column("decided_by", Text, ForeignKey("administrator.id", ondelete="CASCADE")),
     instant("decided_at"),
     Column("decision", Text, CheckConstraint("decision IN ('approved', 'refused')", name="decision")),
+)
+
+#: What administrators did in the last hour, to be counted: how much one does alone is bounded.
+administrator_act = Table(
+    "administrator_act",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("administrator_id", Text, ForeignKey("administrator.id", ondelete="CASCADE"), nullable=False),
+    #: Name of an act in `auth_service.sensitivity`, or `clients`.
+    Column("act", Text, nullable=False),
+    Column("amount", Integer, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")),
+    Index("ix_administrator_act_administrator_id", "administrator_id", "at"),
 )
 
 #: What happened, in order, each row bound to the one before by its hash. No row refers to another table: the
