@@ -242,6 +242,7 @@ def _find(connection: Connection, audience: Audience, username: str, *, lock: bo
             activation.c.used_at,
             func.coalesce(activation.c.expires_at <= func.clock_timestamp(), False).label("late"),
         )
+        .select_from(table)
         .join(tenant, tenant.c.singleton)
         .outerjoin(activation, activation.c.principal == table.c.id)
         .where(named)

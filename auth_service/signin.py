@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Literal
 
 from sqlalchemy import Connection, func, select, update
@@ -39,6 +40,12 @@ from passbook.servicedb.tables import administrator, device, person, tenant
 _LONGEST_NAME = 200
 #: Seconds that an attempt waits for others of its account to turn out well.
 _PATIENCE = 10.0
+#: Why somebody with the right password is not let in.
+_REFUSALS = {
+    **sessions.REFUSALS,
+    "initial_password_expired": "This initial password was not changed in time, and is good no more: ask the "
+    "institution for a new one, or for an activation code.",
+}
 
 
 @dataclass(frozen=True)
@@ -80,12 +87,14 @@ class SignIn:
         limits: Limits,
         metrics: Metrics,
         terms: tuple[sessions.Terms, sessions.Terms],
+        initial_passwords_live: timedelta,
     ) -> None:
         self._database = database
         self._hashing = hashing
         self._limits = limits
         self._metrics = metrics
         self._terms = terms
+        self._initial_passwords_live = initial_passwords_live
         self._flights = Flights()
 
     async def with_password(
@@ -101,7 +110,8 @@ class SignIn:
         """A session for whoever has this name and password, on the phone that has the installation key.
 
         Raises `Refused` for a key that will not do, `NotAuthenticated` (code `unknown`) if nobody has this name and
-        password, `NotPermitted` (`suspended`, `maintenance`) if they are kept out, `TooMany` when they must wait.
+        password, `NotPermitted` (`suspended`, `maintenance`, `initial_password_expired`) if they are kept out,
+        `TooMany` when they must wait.
         """
         username = typed(username)
         if installation_key is not None:
@@ -262,13 +272,15 @@ class SignIn:
             why = "" if now.state == "active" else "suspended"
             if not why and not now.tenant_open:
                 why = "maintenance"
+            if not why and now.must_change_password and self._too_old(connection, audience, now.id):
+                why = "initial_password_expired"
             if why:
                 failed = SignInFailed(
                     audience=audience, why=why, person=now.person, administrator=now.administrator
                 )
                 record(connection, by, failed)
                 self._metrics.outcome("sign_in", why, audience)
-                return NotPermitted(sessions.REFUSALS[why], code=why)
+                return NotPermitted(_REFUSALS[why], code=why)
             opened = sessions.start(
                 connection,
                 sessions.Principal(now.person, now.administrator),
@@ -284,6 +296,13 @@ class SignIn:
                 signed_in = AdministratorSignedIn(administrator=now.id, session=opened.session)
             record(connection, by, signed_in)
         return replace(opened, must_change_password=now.must_change_password)
+
+    def _too_old(self, connection: Connection, audience: Audience, account: str) -> bool:
+        """Whether a password that somebody else gave was never changed, and has waited too long for it."""
+        table = person if audience == PEOPLE else administrator
+        given = func.coalesce(table.c.password_changed_at, table.c.created_at)
+        query = select(given <= func.now() - self._initial_passwords_live).where(table.c.id == account)
+        return bool(connection.execute(query).scalar_one())
 
 
 def typed(username: str) -> str:
@@ -360,6 +379,7 @@ def _store_administrator(
         .values(
             password_hash=hashed,
             must_change_password=False,
+            password_changed_at=func.now(),
             changed_at=func.now(),
             version=administrator.c.version + 1,
         )

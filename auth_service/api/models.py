@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from auth_service import administrators, approvals, directory, people
+from auth_service import approvals, directory, people
 from auth_service.delivery import Activation
 from auth_service.devices import Device
 from auth_service.scopes import MOST_CLIENTS, Window
@@ -40,16 +40,15 @@ ReasonText = Annotated[
 ]
 _Permission = Literal["profile", "image", "loans", "schedules", "savings", "charges", "transactions"]
 _Kind = Literal["customer", "agent"]
-_Role = Literal["support", "manager", "owner"]
-_Credential = Annotated[
+CredentialKind = Annotated[
     Literal["activation", "initial_password"],
     Field(
         description="How they come in: with a code to choose a password, good once and for a short while; or with "
         "an initial password, which who orders it can read."
     ),
 ]
-_CREDENTIAL: _Credential = "activation"
-_GIVEN = (
+BY_CODE: CredentialKind = "activation"
+GIVEN = (
     "Instead of an activation code: a password, which must be changed at first sign-in. Refused where codes are "
     "delivered."
 )
@@ -58,7 +57,7 @@ _Clients = Annotated[
 ]
 
 
-def _example(**members: Any) -> ConfigDict:
+def example(**members: Any) -> ConfigDict:
     """The configuration of a request's body, with an example of it."""
     return ConfigDict(extra="forbid", json_schema_extra={"examples": [members]})
 
@@ -72,7 +71,7 @@ class Request(BaseModel):
 class Reason(Request):
     """Why something is done."""
 
-    model_config = _example(reason="phone reported stolen, ticket 4711")
+    model_config = example(reason="phone reported stolen, ticket 4711")
 
     reason: ReasonText
 
@@ -96,20 +95,20 @@ class HistoryWindow(Request):
 class NewPerson(HistoryWindow, OptionalReason):
     """A person to be."""
 
-    model_config = _example(username="amina", kind="customer", clients=[17])
+    model_config = example(username="amina", kind="customer", clients=[17])
 
     username: Line
     kind: _Kind = "customer"
     clients: _Clients = []
     permissions: list[_Permission] | None = Field(None, description="All if not given.", max_length=20)
-    password: Password | None = Field(None, description=_GIVEN)
-    credential: _Credential = _CREDENTIAL
+    password: Password | None = Field(None, description=GIVEN)
+    credential: CredentialKind = BY_CODE
 
 
 class PersonChange(OptionalReason):
     """Who a person is, changed."""
 
-    model_config = _example(username="amina.k", reason="misspelt, ticket 4711")
+    model_config = example(username="amina.k", reason="misspelt, ticket 4711")
 
     username: Line | None = None
     kind: _Kind | None = None
@@ -118,7 +117,7 @@ class PersonChange(OptionalReason):
 class Links(OptionalReason):
     """Clients to link."""
 
-    model_config = _example(clients=[17, 18], reason="took over a portfolio, ticket 4711")
+    model_config = example(clients=[17, 18], reason="took over a portfolio, ticket 4711")
 
     clients: Annotated[_Clients, Field(min_length=1)]
 
@@ -126,7 +125,7 @@ class Links(OptionalReason):
 class Permissions(HistoryWindow, OptionalReason):
     """What a person may see: these permissions and this window, instead of what was there."""
 
-    model_config = _example(permissions=["profile", "loans"], history_months=24)
+    model_config = example(permissions=["profile", "loans"], history_months=24)
 
     permissions: list[_Permission] = Field(max_length=20, examples=[["profile", "loans"]])
 
@@ -134,7 +133,7 @@ class Permissions(HistoryWindow, OptionalReason):
 class PreviewRequest(HistoryWindow):
     """A scope to try: what is not given is as it is."""
 
-    model_config = _example(clients=[17, 18], permissions=["profile", "loans", "transactions"])
+    model_config = example(clients=[17, 18], permissions=["profile", "loans", "transactions"])
 
     clients: _Clients | None = None
     permissions: list[_Permission] | None = Field(None, max_length=20)
@@ -143,17 +142,17 @@ class PreviewRequest(HistoryWindow):
 class PasswordReset(OptionalReason):
     """A new password for somebody else."""
 
-    model_config = _example(revoke_devices=True, reason="phone and password lost, ticket 4711")
+    model_config = example(revoke_devices=True, reason="phone and password lost, ticket 4711")
 
-    password: Password | None = Field(None, description=_GIVEN)
-    credential: _Credential = _CREDENTIAL
+    password: Password | None = Field(None, description=GIVEN)
+    credential: CredentialKind = BY_CODE
     revoke_devices: bool = Field(False, description="Refuse their devices too.")
 
 
 class SignOut(Reason):
     """Ending somebody's sessions."""
 
-    model_config = _example(revoke_devices=False, reason="left a shared computer, ticket 4711")
+    model_config = example(revoke_devices=False, reason="left a shared computer, ticket 4711")
 
     revoke_devices: bool = False
 
@@ -161,7 +160,7 @@ class SignOut(Reason):
 class PasswordChange(Request):
     """One's own new password."""
 
-    model_config = _example(current="the present one", new="three words and a tree", sign_out_others=True)
+    model_config = example(current="the present one", new="three words and a tree", sign_out_others=True)
 
     current: Password
     new: Password
@@ -178,7 +177,7 @@ class PasswordChange(Request):
 class AdministratorPasswordChange(Request):
     """One's own new password; every other session ends."""
 
-    model_config = _example(current="the present one", new="three words and a tree")
+    model_config = example(current="the present one", new="three words and a tree")
 
     current: Password
     new: Password
@@ -187,7 +186,7 @@ class AdministratorPasswordChange(Request):
 class NewDevice(Request):
     """A device to register."""
 
-    model_config = _example(name="Amina's phone", platform="android")
+    model_config = example(name="Amina's phone", platform="android")
 
     name: Annotated[str, Field(max_length=100, pattern=_NO_CONTROL)] = ""
     platform: Annotated[str, Field(max_length=100, pattern=_NO_CONTROL)] = ""
@@ -196,7 +195,7 @@ class NewDevice(Request):
 class ManyDevices(Reason):
     """Devices to revoke at once."""
 
-    model_config = _example(devices=["device-9c41", "device-02bd"], reason="stolen from the office, ticket 4711")
+    model_config = example(devices=["device-9c41", "device-02bd"], reason="stolen from the office, ticket 4711")
 
     devices: Annotated[
         list[Annotated[str, Field(pattern=_ID, max_length=100)]], Field(min_length=1, max_length=1000)
@@ -206,44 +205,15 @@ class ManyDevices(Reason):
 class Switch(Reason):
     """Access for everybody, on or off."""
 
-    model_config = _example(open=False, reason="core migration until Monday")
+    model_config = example(open=False, reason="core migration until Monday")
 
     open: bool
-
-
-class NewAdministrator(OptionalReason):
-    """An administrator to be."""
-
-    model_config = _example(username="olga", role="support")
-
-    username: Line
-    role: _Role
-    password: Password | None = Field(None, description=_GIVEN)
-    credential: _Credential = _CREDENTIAL
-
-
-class AdministratorChange(OptionalReason):
-    """Role or state of an administrator."""
-
-    model_config = _example(state="suspended", reason="left the institution")
-
-    role: _Role | None = None
-    state: Literal["active", "suspended"] | None = None
-
-
-class AdministratorReset(OptionalReason):
-    """A new password for another administrator."""
-
-    model_config = _example(reason="password lost, ticket 4711")
-
-    password: Password | None = Field(None, description=_GIVEN)
-    credential: _Credential = _CREDENTIAL
 
 
 class Redemption(Request):
     """An activation code, and the password that its owner chooses."""
 
-    model_config = _example(
+    model_config = example(
         username="amina",
         code="k7qf-2m9x-r4td-hh3w",
         password="three words and a tree",  # noqa: S106 - an example
@@ -369,29 +339,6 @@ class Ended(BaseModel):
 
     sessions_ended: int
     devices_revoked: int
-
-
-class Administrators(BaseModel):
-    """All administrators, by user name."""
-
-    items: list[administrators.Administrator]
-
-
-class AdministratorAnswer(BaseModel):
-    """An administrator; `activation` or `initial_password`, whichever was made, is told once."""
-
-    administrator: administrators.Administrator
-    initial_password: str | None = None
-    activation: Activation | None = None
-
-
-class WhoIAm(BaseModel):
-    """The administrator who asks."""
-
-    administrator: str
-    username: str
-    role: str
-    must_change_password: bool
 
 
 class Approvals(BaseModel):

@@ -31,6 +31,10 @@ class AuthClient:
         tokens = await self.send("POST", "/admin/oauth/token" if administrator else "/oauth/token", form=form)
         return SignedIn(self, tokens["access_token"], tokens["must_change_password"])
 
+    async def activate(self, username: str, code: str, password: str) -> None:
+        """POST /activation: the person chooses the password."""
+        await self.send("POST", "/activation", {"username": username, "code": code, "password": password})
+
     async def send(
         self,
         method: str,
@@ -45,7 +49,7 @@ class AuthClient:
             async with self._session.request(
                 method, self._url + path, json=body, data=form, headers=headers
             ) as answer:
-                said = await answer.json()
+                said: Any = None if answer.status == 204 else await answer.json()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(f"The auth service at {self._url} does not answer: {error}.") from None
         if answer.status < 400:

@@ -95,9 +95,7 @@ async def _person(auth: AuthClient, administrator: SignedIn, login: Login) -> No
             return
         path = f"/admin/people/{person['person']}/reset-password"
         made = await administrator.send("POST", path, {"reason": _WHY})
-    initial = made["initial_password"]
-    signed_in = await auth.sign_in(login.username, initial)
-    await signed_in.send("POST", "/password", {"current": initial, "new": login.password})
+    await auth.activate(login.username, made["activation"]["code"], login.password)
 
 
 async def _put_back(administrator: SignedIn, person: dict[str, Any], login: Login) -> None:

@@ -128,7 +128,9 @@ async def office_day(office: Office) -> None:
     office.crowd.administrator("sami", "support")
     sami = await api.token("sami", administrator=True)
     assert (await api.call("POST", f"/admin/approvals/{asked['approval']}/approve", token=sami)).status == 403
-    assert (await api.call("POST", f"/admin/approvals/{asked['approval']}/approve", token=otto)).status == 200
+    assert (await api.call("POST", f"/admin/approvals/{asked['approval']}/approve", token=otto)).status == 403
+    omar = await api.token("omar", administrator=True)
+    assert (await api.call("POST", f"/admin/approvals/{asked['approval']}/approve", token=omar)).status == 200
 
 
 async def newcomers(office: Office, old_code: str) -> None:
@@ -151,12 +153,18 @@ async def newcomers(office: Office, old_code: str) -> None:
     chosen = {"username": "dora", "code": made["activation"]["code"], "password": PASSWORD}
     assert (await api.call("POST", "/activation", chosen | {"code": old_code})).status == 401
     assert (await api.call("POST", "/activation", chosen)).status == 204
-    with office.database.begin() as connection:
-        # As if Olga had made five people's worth of codes in this hour, and had them delivered.
-        record(connection, TESTER, ActivationCodeDelivered(delivered=True, person=made["person"]["person"]))
-        connection.execute(insert(tables.administrator_act).values(administrator_id=office.olga, **WIPES))
-    phone = await office.phone("dora")
-    assert (await office("POST", f"/devices/{phone[1]}/wipe", WHY)).status == 202
+
+
+async def delivered_day(service_url: str) -> None:
+    """Where codes are delivered, and one administrator does little in an hour."""
+    settings = {"PASSBOOK_ACTIVATION_COMMAND": "true", "PASSBOOK_HOURLY_ACTS": "suspend_person=1"}
+    async with serving(service_url, settings) as api:
+        token = await api.token("olga", administrator=True)
+        made = await api.call("POST", "/admin/people", {"username": "esi"}, token=token)
+        assert made["activation"]["state"] == "sent"
+        path = f"/admin/people/{made['person']['person']}/suspend"
+        # Once in this hour already.
+        assert (await api.call("POST", path, WHY, token=token)).status == 429
 
 
 async def lost_phone(office: Office, service_url: str) -> None:
@@ -189,6 +197,7 @@ async def test_everything_that_can_be_recorded_is(strict: Office, service_url: s
     await people_s_day(strict)
     await lost_phone(strict, service_url)
     await office_day(strict)
+    await delivered_day(service_url)
     operator_s_day(service_url, tmp_path)
     for _ in range((WrongDoor.in_full or 0) + 1):
         await strict.api.call("GET", "/me", token=strict.token)
@@ -213,7 +222,7 @@ async def test_everything_that_can_be_recorded_is(strict: Office, service_url: s
         assert row.address == ("" if row.actor_kind == "operator" else "127.0.0.0/24"), row.event
         if detail.get("why") == "unknown_name":
             assert (row.person, detail["administrator"]) == (None, None)
-        for name in ("amina", "bela", "otto", "chike", "nobody", "guessed", "imported-one"):
+        for name in ("amina", "bela", "otto", "chike", "dora", "esi", "nobody", "guessed", "imported-one"):
             assert name not in " ".join(str(value) for value in row), row
     with strict.database.begin() as connection:
         assert chain.verify(connection).ok
@@ -229,6 +238,9 @@ MAYBE_OF_NOBODY = {
     "RefreshTokenReused",
     "SessionEnded",
     "PasswordChangeRefused",
+    "ActivationCodeMade",
+    "ActivationCodeDelivered",
+    "ActivationRefused",
 }
 
 #: What a read of administration leaves in the log; None with the reason why nothing.

@@ -10,19 +10,17 @@ from auth_service.administrators import Administrator
 from auth_service.api import acts
 from auth_service.api.access import handed_over, password_for
 from auth_service.api.acts import Access
-from auth_service.api.doors import AnAdministrator, SeenVersion
-from auth_service.api.envelope import WAITS, documented
-from auth_service.api.models import (
+from auth_service.api.administrator_models import (
     AdministratorAnswer,
     AdministratorChange,
-    AdministratorId,
-    AdministratorPasswordChange,
     AdministratorReset,
     Administrators,
-    Ended,
     NewAdministrator,
     WhoIAm,
 )
+from auth_service.api.doors import AnAdministrator, SeenVersion
+from auth_service.api.envelope import WAITS, documented
+from auth_service.api.models import AdministratorId, AdministratorPasswordChange, Ended
 from auth_service.approvals import Approval
 from auth_service.people import checked_username
 from auth_service.tokens import ADMINISTRATORS
