@@ -13,6 +13,7 @@ import typer
 from typer.main import get_command
 
 from auth_service.api.app import build
+from auth_service.sensitivity import TABLE, Approver
 from auth_service.service import Service
 from passbook import cli, errors
 from passbook.scope import NEEDS
@@ -34,6 +35,7 @@ def pages() -> dict[Path, str]:
         docs / "documents.md": _documents(),
         docs / "settings.md": _settings(),
         docs / "commands.md": _commands(),
+        docs / "acts.md": _acts(),
         docs / "openapi.json": json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n",
     }
     for name, schema in schemas().items():
@@ -163,6 +165,33 @@ def _settings() -> str:
         default = "" if one.default in ("", None) else f"`{one.default}`"
         secret = " **Secret.**" if one.secret else ""
         lines.append(f"| `{one.variable}` | {default} | {one.help}{secret} |")
+    return "\n".join(lines) + "\n"
+
+
+def _acts() -> str:
+    when = {
+        Approver.NEVER: "never",
+        Approver.HOURLY: "above the hourly number",
+        Approver.CLIENTS: "above the hourly number; more than `PASSBOOK_CLIENTS_ALONE` clients",
+        Approver.ALWAYS: "always",
+    }
+    lines = [
+        MADE,
+        "# Acts of administrators",
+        "",
+        "Everything that an administrator can change over HTTP, the heaviest first. The hourly number is what one",
+        "administrator does alone, in any hour; `PASSBOOK_HOURLY_ACTS` has others. A second administrator must",
+        "agree in the last column's cases where `PASSBOOK_SECOND_APPROVER` is on; where it is off, the hourly",
+        "numbers alone hold. How that works:",
+        "[for administrators](administrators.md#what-one-does-alone-and-what-takes-two).",
+        "",
+        "| act | means | role | alone in an hour | a second administrator |",
+        "|---|---|---|---|---|",
+    ]
+    for act in TABLE.values():
+        hourly = "any number" if act.hourly is None else f"{act.hourly}"
+        together = f", counted with `{act.counted_as}`" if act.counted_as else ""
+        lines.append(f"| `{act.name}` | {act.does} | `{act.role}` | {hourly}{together} | {when[act.approver]} |")
     return "\n".join(lines) + "\n"
 
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import typer
 
 from auth_service import administrators
-from auth_service.commands.session import FromInput, Reason, at_keyboard, password_hash, transaction
+from auth_service.commands.session import (
+    ByCode,
+    FromInput,
+    Reason,
+    at_keyboard,
+    credential,
+    password_hash,
+    transaction,
+)
 from passbook.output import Json, print_facts, print_json, print_table
 
 app = typer.Typer(help="Those who administer people; they are not people themselves.", no_args_is_help=True)
@@ -21,16 +31,18 @@ def add(
     username: Annotated[str, typer.Option(help="Login name.")],
     role: Role,
     password_stdin: FromInput = False,
+    by_code: ByCode = False,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Create an administrator. Without --password-stdin an initial password is made and shown once."""
-    hashed, initial = password_hash(password_stdin, username=username)
+    hashed, initial = password_hash(password_stdin, by_code, username=username)
     with transaction() as connection:
         made = administrators.add(
             connection, at_keyboard(), username=username, role=role, password_hash=hashed, reason=reason
         )
-    _print(made, as_json, initial)
+        told = credential(connection, by_code, initial, administrator_id=made.administrator)
+    _print(made, as_json, told)
 
 
 @app.command("list")
@@ -65,21 +77,26 @@ def change(
 
 @app.command("reset-password")
 def reset_password(
-    administrator: Name, password_stdin: FromInput = False, reason: Reason = "", as_json: Json = False
+    administrator: Name,
+    password_stdin: FromInput = False,
+    by_code: ByCode = False,
+    reason: Reason = "",
+    as_json: Json = False,
 ) -> None:
     """Set a new password, which must be changed at the next login."""
     with transaction() as connection:
         username = administrators.show(connection, administrator).username
-    hashed, initial = password_hash(password_stdin, username=username)
+    hashed, initial = password_hash(password_stdin, by_code, username=username)
     with transaction() as connection:
         changed = administrators.reset_password(connection, at_keyboard(), administrator, hashed, reason=reason)
-    _print(changed, as_json, initial)
+        told = credential(connection, by_code, initial, administrator_id=changed.administrator)
+    _print(changed, as_json, told)
 
 
-def _print(one: administrators.Administrator, as_json: bool, initial: str | None = None) -> None:
-    facts = one.as_json()
-    if initial is not None:
-        facts["initial_password"] = initial
+def _print(
+    one: administrators.Administrator, as_json: bool, told: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    facts = one.as_json() | dict(told)
     if as_json:
         print_json(facts)
     else:

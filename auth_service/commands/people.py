@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import typer
 
 from auth_service import directory, granting, people, scopes
 from auth_service.commands.importing import import_people
-from auth_service.commands.session import FromInput, Reason, at_keyboard, password_hash, transaction
+from auth_service.commands.session import (
+    ByCode,
+    FromInput,
+    Reason,
+    at_keyboard,
+    credential,
+    password_hash,
+    transaction,
+)
 from auth_service.preview import preview as look_ahead
 from auth_service.scopes import Window
 from passbook.audit.chain import record
@@ -40,11 +50,12 @@ def add(
         list[str], typer.Option("--permission", help=f"Only these, of: {', '.join(PERMISSIONS)}.")
     ] = [],  # noqa: B006
     password_stdin: FromInput = False,
+    by_code: ByCode = False,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Create a person. Without --password-stdin an initial password is made and shown once."""
-    hashed, initial = password_hash(password_stdin, username=username)
+    hashed, initial = password_hash(password_stdin, by_code, username=username)
     with transaction() as connection:
         person = people.add(
             connection,
@@ -56,7 +67,8 @@ def add(
             password_hash=hashed,
             reason=reason,
         )
-    _print(person, as_json, initial)
+        told = credential(connection, by_code, initial, person_id=person.person)
+    _print(person, as_json, told)
 
 
 @app.command("list")
@@ -131,6 +143,7 @@ def delete(
 def reset_password(
     person: Name,
     password_stdin: FromInput = False,
+    by_code: ByCode = False,
     revoke_devices: Annotated[bool, typer.Option("--revoke-devices", help="Refuse their devices too.")] = False,
     reason: Reason = "",
     as_json: Json = False,
@@ -140,12 +153,13 @@ def reset_password(
     where somebody else may have known the password; `device list --person` shows what goes on."""
     with transaction() as connection:
         username = people.show(connection, person).username
-    hashed, initial = password_hash(password_stdin, username=username)
+    hashed, initial = password_hash(password_stdin, by_code, username=username)
     with transaction() as connection:
         changed = people.reset_password(
             connection, at_keyboard(), person, hashed, revoke_devices=revoke_devices, reason=reason
         )
-    _print(changed, as_json, initial)
+        told = credential(connection, by_code, initial, person_id=changed.person)
+    _print(changed, as_json, told)
 
 
 @app.command()
@@ -265,10 +279,8 @@ def _window(since: str | None, months: int | None, everything: bool) -> Window |
     return Window() if everything else None
 
 
-def _print(person: people.Person, as_json: bool, initial_password: str | None = None) -> None:
-    facts = person.as_json()
-    if initial_password is not None:
-        facts["initial_password"] = initial_password
+def _print(person: people.Person, as_json: bool, told: Mapping[str, Any] = MappingProxyType({})) -> None:
+    facts = person.as_json() | dict(told)
     if as_json:
         print_json(facts)
     else:

@@ -26,6 +26,7 @@ from passbook.errors import PassbookError, Refused, TooMany
 from passbook.servicedb import tables
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.settings import Settings
+from tests.auth.running import passbook
 from tests.support import truth
 from tests.support.api import PASSWORD, SECRET, Answer, Api, Crowd, serving
 from tests.support.databases import Postgres
@@ -318,6 +319,26 @@ async def test_T33_an_initial_password_expires(small: Office, administrator: boo
     with small.database.begin() as connection:
         connection.execute(update(table).where(newcomer).values(must_change_password=False))
     assert (await small.api.sign_in("newcomer", initial, administrator=administrator)).status == 200
+
+
+def test_T33_the_operator_can_make_codes_too(service_url: str, database: ServiceDatabase, tmp_path: Path) -> None:
+    for arguments in (
+        ("person", "add", "--username", "amina"),
+        ("person", "reset-password", "amina"),
+        ("administrator", "add", "--username", "olga", "--role", "owner"),
+        ("administrator", "reset-password", "olga"),
+    ):
+        done = passbook(service_url, tmp_path, *arguments, "--activation", "--json")
+        assert done.returncode == 0, done.stderr
+        made = json.loads(done.stdout)
+        assert "initial_password" not in made
+        assert made["username"] in arguments
+        assert len(made["activation_code"]) == 19
+    with database.begin() as connection:
+        assert len(connection.execute(select(tables.activation)).all()) == 2
+    both = passbook(service_url, tmp_path, "person", "reset-password", "amina", "--activation", "--password-stdin")
+    assert both.returncode == 2
+    truth.check(database)
 
 
 # An owner who would be two
