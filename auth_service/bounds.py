@@ -31,7 +31,7 @@ _COUNT_LOCK = 0x70617362
 class Measure:
     """How much one act is."""
 
-    #: Of how many things: devices of a list, else 1.
+    #: Of how many things: devices of a list, else 1. None at all for what is so already.
     things: int = 1
     #: How many clients it opens to somebody.
     opens: int = 0
@@ -73,11 +73,13 @@ class Bounds:
         )
 
     def alone(self, connection: Connection, account: str, act: Act, measure: Measure) -> bool:
-        """Count an act that an administrator may do alone: True. False, and not counted, if a second must agree.
+        """Count an act that an administrator may do alone: True, as for one that changes nothing. False, and not counted, if a second must agree.
 
         Where no second one is wanted, what is over the bound raises `OverBound` (wait), or `TooMuch` if it
         would be too much at any time. `lock` must be held.
         """
+        if not measure.things:
+            return True
         if self.second_approver and act.approver is Approver.ALWAYS:
             return False
         if self.second_approver and act.approver is Approver.CLIENTS and measure.clients > self.clients_alone:

@@ -230,6 +230,12 @@ def revoke_many(connection: Connection, by: Actor, devices: Sequence[str], *, re
     return _end(connection, by, devices, reason)
 
 
+def number_active(connection: Connection, devices: Sequence[str]) -> int:
+    """How many of these devices are not revoked. One that does not exist counts."""
+    revoked = select(func.count()).where(device.c.id.in_(devices), device.c.revoked_at.is_not(None))
+    return len(devices) - connection.execute(revoked).scalar_one()
+
+
 def sweep(connection: Connection, terms: Terms) -> None:
     """Throw away the seals that have had their day; bring the end of each device to what is settled now."""
     end = device.c.created_at + timedelta(days=terms.longest_days)

@@ -279,17 +279,22 @@ def _revoke(connection: Connection, order: Order) -> devices.Device:
     return devices.revoke(connection, order.by, order.arguments["device"], reason=order.reason)
 
 
-def _devices(_: Connection, order: Order) -> Measure:
-    return Measure(things=len(order.arguments["devices"]))
+def _devices(connection: Connection, order: Order) -> Measure:
+    return Measure(things=devices.number_active(connection, order.arguments["devices"]))
 
 
 def _revoke_many(connection: Connection, order: Order) -> int:
     return devices.revoke_many(connection, order.by, order.arguments["devices"], reason=order.reason)
 
 
-def _device_there(connection: Connection, order: Order) -> Measure:
-    devices.show(connection, order.arguments["device"])
-    return Measure()
+def _revoked_before(connection: Connection, order: Order) -> Measure:
+    now = devices.show(connection, order.arguments["device"])
+    return Measure(things=int(now.state != "revoked"))
+
+
+def _wiped_before(connection: Connection, order: Order) -> Measure:
+    now = devices.show(connection, order.arguments["device"])
+    return Measure(things=int(now.wipe is None))
 
 
 def _wipe(connection: Connection, order: Order) -> devices.Device:
@@ -347,6 +352,13 @@ def _administrator_there(connection: Connection, order: Order) -> Measure:
     return Measure()
 
 
+def _changed_before(connection: Connection, order: Order) -> Measure:
+    now = administrators.show(connection, order.arguments["administrator"])
+    administrators.check_version(now, order.version)
+    wanted = (order.arguments["role"] or now.role, order.arguments["state"] or now.state)
+    return Measure(things=int(wanted != (now.role, now.state)))
+
+
 def _switch(connection: Connection, order: Order) -> tenant.Tenant:
     return tenant.switch(connection, order.by, to_open=order.arguments["open"], reason=order.reason)
 
@@ -371,13 +383,13 @@ _HANDLERS: Mapping[str, _Handler] = {
     sensitivity.RESTORE_PERSON: _Handler(_restore, _person_there),
     sensitivity.SIGN_OUT_PERSON: _Handler(_sign_out, _person_there),
     sensitivity.ERASE_PERSON: _Handler(_erase, _person_there),
-    sensitivity.REVOKE_DEVICE: _Handler(_revoke, _device_there),
+    sensitivity.REVOKE_DEVICE: _Handler(_revoke, _revoked_before),
     sensitivity.REVOKE_DEVICES: _Handler(_revoke_many, _devices),
-    sensitivity.WIPE_DEVICE: _Handler(_wipe, _device_there),
+    sensitivity.WIPE_DEVICE: _Handler(_wipe, _wiped_before),
     sensitivity.ADD_ADMINISTRATOR: _Handler(_add_administrator),
     sensitivity.RESET_ADMINISTRATOR: _Handler(_reset_administrator, _administrator_there),
-    sensitivity.CHANGE_ROLE: _Handler(_change_administrator, _administrator_there),
-    sensitivity.RESTORE_ADMINISTRATOR: _Handler(_change_administrator, _administrator_there),
-    sensitivity.SUSPEND_ADMINISTRATOR: _Handler(_change_administrator, _administrator_there),
+    sensitivity.CHANGE_ROLE: _Handler(_change_administrator, _changed_before),
+    sensitivity.RESTORE_ADMINISTRATOR: _Handler(_change_administrator, _changed_before),
+    sensitivity.SUSPEND_ADMINISTRATOR: _Handler(_change_administrator, _changed_before),
     sensitivity.SWITCH_ACCESS: _Handler(_switch),
 }
