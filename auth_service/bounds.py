@@ -73,10 +73,10 @@ class Bounds:
         )
 
     def alone(self, connection: Connection, account: str, act: Act, measure: Measure) -> bool:
-        """Count an act that an administrator may do alone: True, as for one that changes nothing. False, and not counted, if a second must agree.
+        """Count an act that an administrator may do alone: True, as for one that changes nothing.
 
-        Where no second one is wanted, what is over the bound raises `OverBound` (wait), or `TooMuch` if it
-        would be too much at any time. `lock` must be held.
+        False, and not counted, if a second must agree. Where no second one is wanted, what is over the bound raises
+        `OverBound` (wait), or `TooMuch` if it would be too much at any time. `lock` must be held.
         """
         if not measure.things:
             return True
