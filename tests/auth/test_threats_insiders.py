@@ -524,6 +524,7 @@ async def test_T33_a_stolen_van_of_phones_is_no_dead_end(
         assert (await office("otto", "POST", f"/approvals/{approval}/approve")).status == 200
         for phone in phones:
             assert (await office("sami", "GET", f"/devices/{phone}"))["state"] == "revoked"
+        phones = [await device(office, f"somebody {number}") for number in range(3)]
     async with serving(service_url, bound) as api:
         token = await api.token("olga", administrator=True)
         many = await api.call("POST", "/admin/devices/revoke", {"devices": phones, **WHY}, token=token)
