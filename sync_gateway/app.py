@@ -107,12 +107,7 @@ class Gateway:
     async def _respond(self, request: web.Request, ticket: Ticket) -> web.StreamResponse:
         authorization = request.headers.getall("Authorization", [])
         if request.method == "POST" and request.raw_path == RECEIPT:
-            # From a device that is revoked, and so gets nowhere else.
-            with self._parts.limits.receiving():
-                receipt = await bodies.RECEIPT.read(request)
-                with self._parts.limits.asking(authorization):
-                    await self._credentials.confirm(authorization, receipt.order)
-            return answer({"ok": True})
+            return await self._receipt(request, authorization)
         # First of all, so that nobody learns anything, not even which paths exist.
         told = self._requests.told
         principal = await self._principal(authorization)
@@ -131,6 +126,16 @@ class Gateway:
                 # Access changed while we asked, too early to find this request among the open ones.
                 principal = await self._principal(authorization)
             return await self._answer(request, match, principal)
+
+    async def _receipt(self, request: web.Request, authorization: list[str]) -> web.StreamResponse:
+        """From a device that is revoked, and so gets nowhere else. Nothing of anybody else's is read."""
+        with self._parts.limits.asking(authorization):
+            device = await self._credentials.ordered(authorization)
+        with self._parts.limits.receiving(device):
+            receipt = await bodies.RECEIPT.read(request)
+            with self._parts.limits.asking(authorization):
+                await self._credentials.confirm(authorization, receipt.order)
+        return answer({"ok": True})
 
     async def _principal(self, authorization: list[str]) -> Principal:
         # A task of its own: whoever hangs up has asked all the same, and counts until the answer is there.

@@ -75,6 +75,10 @@ class Credentials(Protocol):
         """Note that the device synchronises now, and up to where."""
         ...
 
+    async def ordered(self, authorization: list[str]) -> str:
+        """The device that sends this, if it was ever told to wipe its copy; raises `Problem` otherwise."""
+        ...
+
     async def confirm(self, authorization: list[str], nonce: str) -> None:
         """Take the receipt of a device that has wiped its copy; raises `Problem` unless it was told to."""
         ...
@@ -219,8 +223,14 @@ class DatabaseCredentials:
         self._remember(principal)
         return principal
 
+    async def ordered(self, authorization: list[str]) -> str:
+        name, secret = _basic(authorization)
+        found = (await self._rows(wipes.ORDERED, {"device": name}) or [None])[0]
+        if not same_secret(secret, bytes(found.secret_digest) if found else None):
+            raise unauthorized("unknown")
+        return name
+
     async def confirm(self, authorization: list[str], nonce: str) -> None:
-        """Take the receipt of a device that has wiped its copy. Raises `Problem` unless it was told to."""
         name, secret = _basic(authorization)
         try:
             good = await self._answered(wipes.confirm(self._engine, name, secret, nonce))

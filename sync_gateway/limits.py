@@ -29,8 +29,8 @@ _CONNECTIONS_FOR_FEEDS = 0.9
 #: Of all requests at once, the share that may be by strangers whose credential is being looked up.
 _FOR_STRANGERS = 0.125
 _KNOWN = 100_000
-#: Receipts for wipe orders at once, which anybody may begin to send.
-_RECEIPTS = 50
+#: Receipts for its wipe order that a device may be sending at once.
+_RECEIPTS = 2
 #: Minutes' worth that may be owed: what is only known afterwards is paid with the next requests.
 _DEBT = 10
 #: Refusals a minute that one gets at once; each further one takes a while.
@@ -120,7 +120,7 @@ class Limits:
         self._asking: Counter[int] = Counter()
         self._known: OrderedDict[int, None] = OrderedDict()
         self._strangers = 0
-        self._receipts = 0
+        self._receipts: Counter[str] = Counter()
         self._devices: dict[str, _Count] = {}
         self._persons: dict[str, _Count] = {}
         self._tickets: dict[str, set[Ticket]] = {}
@@ -142,15 +142,17 @@ class Limits:
             self._leave(ticket)
 
     @contextmanager
-    def receiving(self) -> Iterator[None]:
-        """While a receipt is read and taken, which needs no good credential. Raises `Problem` (503)."""
-        if self._receipts >= _RECEIPTS:
-            raise busy("receipts")
-        self._receipts += 1
+    def receiving(self, device_id: str) -> Iterator[None]:
+        """While a receipt of this device is read and taken. Raises `Problem` (429) if it sends too many at once."""
+        if self._receipts[device_id] >= _RECEIPTS:
+            raise too_many("receipts")
+        self._receipts[device_id] += 1
         try:
             yield
         finally:
-            self._receipts -= 1
+            self._receipts[device_id] -= 1
+            if not self._receipts[device_id]:
+                del self._receipts[device_id]
 
     @contextmanager
     def asking(self, authorization: Sequence[str]) -> Iterator[None]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import hmac
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from passbook.audit.chain import PENDING, Actor, Pending, record
 from passbook.audit.events import WipeConfirmed
 from passbook.credentials import same_secret
 from passbook.servicedb.tables import device, wipe_order
+
+#: The secret of a device, if it was ever told to wipe: one read, before anything of a receipt is taken.
+ORDERED = (
+    select(device.c.secret_digest)
+    .join(wipe_order, wipe_order.c.device_id == device.c.id)
+    .where(device.c.id == bindparam("device"))
+)
 
 
 async def waiting(engine: AsyncEngine, device_id: str) -> str | None:

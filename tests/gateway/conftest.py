@@ -135,6 +135,26 @@ class People:
                 )
             )
 
+    def ordered(self, database: str) -> Device:
+        """A device that was revoked and told to wipe."""
+        device = self.add(database)
+        with self._engine.begin() as connection:
+            connection.execute(
+                tables.wipe_order.insert().values(
+                    device_id=device.id, nonce=new_id("wipe"), statement="-", ordered_at=NOW
+                )
+            )
+        self.change(tables.device, device.id, revoked_at=NOW)
+        return device
+
+    def order_of(self, device: Device) -> str:
+        """The number of the order that its receipt must name."""
+        order = tables.wipe_order
+        with self._engine.begin() as connection:
+            return str(
+                connection.execute(sa.select(order.c.nonce).where(order.c.device_id == device.id)).scalar_one()
+            )
+
     def change(self, table: sa.Table, row: str, **values: Any) -> None:
         with self._engine.begin() as connection:
             connection.execute(table.update().where(table.c.id == row).values(**values))

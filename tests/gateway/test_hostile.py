@@ -207,18 +207,34 @@ async def test_a_body_that_never_ends(
     await gone(gateway)
 
 
-async def test_receipts_that_never_end(device: Device, gateway: Running) -> None:
-    """Anybody may begin to send one; that takes nothing from those who synchronise."""
-    raws = []
-    for _ in range(80):
-        raws.append(raw := await Raw.connect(device.url))
-        raw.writer.write(b"POST /wiped HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n{")
+async def test_T31_receipts_that_never_end(device: Device, gateway: Running, people: People) -> None:
+    """Whoever was not told to wipe is sent away unread; who was has two at a time, beside all others."""
+    told = [gateway.of(people.ordered(f"nowhere-{number}-{time.monotonic_ns()}")) for number in range(2)]
+    wrong = Device(told[0].id, "not its secret", told[0].person, told[0].database)
+    strangers, mine = [], []
+
+    async def begins(authorization: str) -> Raw:
+        raw = await Raw.connect(device.url)
+        head = f"POST /wiped HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\nContent-Length: 20\r\n\r\n{{"
+        raw.writer.write(head.encode())
         raw.read()
-    await until(lambda: sum(raw.status == 503 for raw in raws) == 30)
-    assert gateway.parts.limits.requests == 50
+        return raw
+
+    for who in ("", "Basic x", wrong.headers["Authorization"], device.headers["Authorization"]):
+        strangers += [await begins(who) for _ in range(20)]
+    mine = [await begins(told[0].headers["Authorization"]) for _ in range(5)]
+    await until(lambda: all(raw.status == 401 for raw in strangers))
+    await until(lambda: sorted(raw.status for raw in mine) == [0, 0, 429, 429, 429])
+    # They hold nothing that another device needs to send its own.
+    raw = await Raw.connect(device.url)
+    body = json.dumps({"order": people.order_of(told[1])}).encode()
+    head = f"POST /wiped HTTP/1.1\r\nHost: x\r\nAuthorization: {told[1].headers['Authorization']}\r\n"
+    raw.writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    raw.read()
+    assert (await raw.over(), raw.status) == ("end", 200)
     await served(device)
-    for raw in raws:
-        await raw.close()
+    for one in (raw, *mine, *strangers):
+        await one.close()
     await gone(gateway)
 
 
