@@ -31,7 +31,7 @@ _OURS = re.compile(r"hmac:(passbook-\d{10}-[0-9a-f]{8})")
 #: Ids of people, and nothing that CouchDB could take for a name of its own.
 _PERSON = re.compile(r"person-[a-z0-9-]{1,80}")
 #: Nobody's: to try out whether CouchDB takes tokens.
-_TRIED_OUT = "person-" + "0" * 32
+NOBODY = "person-" + "0" * 32
 _SECONDS = 300  # that a token is good for: it is looked at when a request begins
 _REMEMBERED = 10_000
 #: Seconds between two looks for a newer key.
@@ -279,7 +279,7 @@ _IGNORED = "it takes the bearer of a token for nobody"
 
 async def _verdict(server: Server, access: CouchAccess) -> str:
     """Why CouchDB does not take tokens for what they say; empty if it does."""
-    status, said = await server.ask("GET", "/_session", token=access.token(_TRIED_OUT))
+    status, said = await server.ask("GET", "/_session", token=access.token(NOBODY))
     said = said if isinstance(said, dict) else {}
     if status == 401 and "exp" not in str(said.get("reason")):
         return _IGNORED  # where it lets nobody in without a name
@@ -288,7 +288,7 @@ async def _verdict(server: Server, access: CouchAccess) -> str:
     user = said.get("userCtx", {})
     if user.get("name") is None:
         return _IGNORED
-    if user.get("name") != principal(_TRIED_OUT) or user.get("roles"):
+    if user.get("name") != principal(NOBODY) or user.get("roles"):
         return "it takes the bearer of a token for somebody else, or gives them roles"
     return ""
 

@@ -12,23 +12,24 @@ from aiohttp import web
 
 from passbook.addresses import without_credentials
 from sync_gateway.answers import COMMON_HEADERS, Problem, answer, not_found
-from sync_gateway.credentials import Credentials
+from sync_gateway.credentials import Credentials, DatabaseCredentials
 from sync_gateway.limits import Bounds, Limits
 from sync_gateway.metrics import Metrics
+from sync_gateway.proxy import Upstream
 from sync_gateway.serving import LIMITS
 
 READY_WITHIN = 3.0  # seconds
 CONNECTIONS = 50  # most at a time
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-#: Raises `Problem` or `TimeoutError`, or gives False, when something is missing.
-Check = Callable[[], Awaitable[bool]]
+#: Raises `Problem` or `TimeoutError`, or gives False, or the reason in words, when something is missing.
+Check = Callable[[], Awaitable[bool | str]]
 
 
 def service_database(credentials: Credentials) -> Check:
     """Whether the service database answers."""
 
-    async def check() -> bool:
+    async def check() -> bool | str:
         await credentials.standing(["nobody"])
         return True
 
@@ -39,12 +40,21 @@ def couchdb(url: str) -> Check:
     """Whether CouchDB answers and is not in maintenance (of which its `/_up` says 404)."""
     up = without_credentials(url).rstrip("/") + "/_up"
 
-    async def check() -> bool:
+    async def check() -> bool | str:
         try:
             async with aiohttp.ClientSession() as session, session.get(up, allow_redirects=False) as response:
                 return response.status in (200, 401)  # 401: it wants a name from everybody
         except aiohttp.ClientError:
             return False
+
+    return check
+
+
+def reading(credentials: DatabaseCredentials, upstream: Upstream) -> Check:
+    """Whether CouchDB answers what a device asks: a signed token, and a read as one of the people."""
+
+    async def check() -> bool | str:
+        return await upstream.failing(await credentials.anybody()) or True
 
     return check
 
@@ -57,8 +67,10 @@ def build(metrics: Metrics, checks: Mapping[str, Check], *, token: str = "") -> 
 
     async def ready(_: web.Request) -> web.Response:
         results = await asyncio.gather(*(_passes(check) for check in checks.values()))
-        missing = [name for name, good in zip(checks, results, strict=True) if not good]
-        return answer({"ok": not missing, "missing": missing}, status=503 if missing else 200)
+        missing = {name: good for name, good in zip(checks, results, strict=True) if good is not True}
+        reasons = {name: reason for name, reason in missing.items() if reason}
+        said = {"ok": not missing, "missing": list(missing), **({"reasons": reasons} if reasons else {})}
+        return answer(said, status=503 if missing else 200)
 
     async def shown(request: web.Request) -> web.Response:
         offered = request.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -83,7 +95,7 @@ def build(metrics: Metrics, checks: Mapping[str, Check], *, token: str = "") -> 
     return application
 
 
-async def _passes(check: Check) -> bool:
+async def _passes(check: Check) -> bool | str:
     try:
         async with asyncio.timeout(READY_WITHIN):
             return await check()

@@ -20,7 +20,7 @@ from passbook.settings import Settings
 from sync_gateway import admin
 from sync_gateway import app as application
 from sync_gateway.checkpoints import Checkpoints
-from sync_gateway.credentials import Credentials, DatabaseCredentials
+from sync_gateway.credentials import DatabaseCredentials
 from sync_gateway.proxy import Upstream
 from sync_gateway.routes import DATABASE
 from sync_gateway.serving import serving
@@ -100,11 +100,12 @@ async def serve(settings: Settings, service_url: str, couchdb_url: str) -> None:
     parts = application.Parts.new(with_room(settings), checkpoints)
     watch = Watch(service_url, credentials, parts.requests, parts.hub)
     try:
-        built = application.build(credentials, Upstream(couchdb_url, access), parts)
+        upstream = Upstream(couchdb_url, access)
+        built = application.build(credentials, upstream, parts)
         async with (
             watch.watching(),
             checkpoints.writing_positions(),
-            _administration(settings, couchdb_url, credentials, watch, parts),
+            _administration(settings, couchdb_url, credentials, upstream, watch, parts),
             application.serving(built, settings.gateway_host, settings.gateway_port) as port,
         ):
             typer.echo(f"Gateway listens on http://{settings.gateway_host}:{port}/{DATABASE}")
@@ -116,7 +117,12 @@ async def serve(settings: Settings, service_url: str, couchdb_url: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _administration(
-    settings: Settings, couchdb_url: str, credentials: Credentials, watch: Watch, parts: application.Parts
+    settings: Settings,
+    couchdb_url: str,
+    credentials: DatabaseCredentials,
+    upstream: Upstream,
+    watch: Watch,
+    parts: application.Parts,
 ) -> AsyncIterator[None]:
     """Metrics and health, unless they are switched off."""
     if not settings.gateway_admin_port:
@@ -130,6 +136,7 @@ async def _administration(
         "service_database": admin.service_database(credentials),
         "notices": notices,
         "couchdb": admin.couchdb(couchdb_url),
+        "reading": admin.reading(credentials, upstream),
     }
     built = admin.build(parts.metrics, checks, token=settings.metrics_token)
     host, port = settings.gateway_admin_host, settings.gateway_admin_port

@@ -123,6 +123,12 @@ _LOOKUP = (
     .join(person, person.c.id == device.c.person_id)
     .outerjoin(written, written.c.person_id == person.c.id)
 )
+#: Some people with a database, whoever they are.
+_ANYBODY = (
+    select(person.c.id, person.c.database_name)
+    .where(person.c.state == "active", person.c.database_ready_at.is_not(None))
+    .limit(3)
+)
 # Made once: SQLAlchemy then knows them again without looking at what they are made of.
 _ONE = _LOOKUP.where(device.c.id == bindparam("device"))
 _SOME = _LOOKUP.where(device.c.id == any_(bindparam("devices", type_=ARRAY(Text))))
@@ -287,6 +293,11 @@ class DatabaseCredentials:
             elif name in self._known:
                 self._known[name] = one.principal
         return found
+
+    async def anybody(self) -> list[Principal]:
+        """A few people who may read, each as a principal without a device. Raises `Problem` (503)."""
+        never = datetime.max.replace(tzinfo=UTC)
+        return [Principal("", row.id, row.database_name, True, never) for row in await self._rows(_ANYBODY, {})]
 
     def forget(self, kind: str, name: str) -> None:
         """Access of a device, a person, or (`kind` is `tenant`) everybody may have changed.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
@@ -16,7 +18,7 @@ import structlog
 from aiohttp import web
 from yarl import URL
 
-from passbook.couch_access import CouchAccess
+from passbook.couch_access import NOBODY, CouchAccess
 from sync_gateway import routes
 from sync_gateway.answers import Problem, answer, not_found, unavailable
 from sync_gateway.credentials import Principal
@@ -27,6 +29,8 @@ __all__ = ["ROUTE", "STALLED_FOR", "Upstream"]
 CONNECT_WITHIN = 5.0  # seconds
 WAIT_WITHIN = 10.0  # seconds that a request waits for a free connection, and a large answer for its turn
 SILENT_FOR = 90.0  # seconds without a byte from CouchDB; a live feed shows life every 60 at the latest
+#: Seconds that this machine's clock and CouchDB's may differ: tokens are good for some minutes.
+CLOCKS_WITHIN = 60.0
 #: Of all connections, those that large answers may hold: the rest is for everybody else.
 _FOR_LARGE = 0.75
 
@@ -38,6 +42,18 @@ _INFO_FIELDS = (
     "compact_running",
 )
 _NO_DATABASE = ("Database does not exist.", "no_db_file")
+
+
+class _User(msgspec.Struct):
+    name: str | None = None
+
+
+class _Session(msgspec.Struct):
+    """Whom CouchDB takes us for, or why it does not."""
+
+    user: _User = msgspec.field(name="userCtx", default_factory=_User)
+    reason: str = ""
+
 
 log = structlog.get_logger()
 
@@ -60,6 +76,7 @@ class Upstream:
         self.answers: Counter[str] = Counter()
         self._session: aiohttp.ClientSession | None = None
         self._keeping: asyncio.Task[None] | None = None
+        self._mending: asyncio.Task[bool] | None = None
         large = max(1, int(connections * _FOR_LARGE))
         self.slots = Slots(large, waiting=(connections - large) // 2, wait_within=WAIT_WITHIN)
 
@@ -78,10 +95,11 @@ class Upstream:
             self._keeping = asyncio.create_task(self._access.keep())
 
     async def close(self) -> None:
-        if self._keeping is not None:
-            self._keeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeping
+        for task in (self._keeping, self._mending):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         if self._session is not None:
             await self._session.close()
 
@@ -98,6 +116,45 @@ class Upstream:
                 raise _unreachable(error) from None
         kept = {name: said[name] for name in _INFO_FIELDS if name in said}
         return answer({"db_name": routes.DATABASE, **kept})
+
+    async def failing(self, people: Sequence[Principal]) -> str:
+        """Why devices cannot read from CouchDB; empty if they can. Tries it with a token, and as these people."""
+        if self._access is not None and (reason := await self._tokens_refused(self._access)):
+            # As for a device, CouchDB's configuration is mended where that may be done; nobody waits for it here.
+            if self._mending is None or self._mending.done():
+                self._mending = asyncio.create_task(self._access.renewed(self._access.generation))
+            return reason
+        refused: list[int] = []
+        for principal in people:
+            try:
+                async with await self._request(principal, "GET", self._url(principal, (), {}), {}) as answer:
+                    if answer.status in (200, 404):
+                        return ""  # it is let in; that its database is there is the worker's task
+                    refused.append(answer.status)
+            except Problem:
+                return "CouchDB does not answer."
+        if not refused:
+            return ""
+        return f"CouchDB lets people into none of {len(refused)} databases of their own: it answers {refused[0]}."
+
+    async def _tokens_refused(self, access: CouchAccess) -> str:
+        """Why CouchDB takes no tokens; empty if it does."""
+        try:
+            authorization = f"Bearer {access.token(NOBODY)}"
+            answer = await self._sent("GET", URL(f"{self._base}/_session"), {"Authorization": authorization}, None)
+            async with answer:
+                said = msgspec.json.decode(await answer.read(), type=_Session)
+        except (Problem, aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
+            return "CouchDB does not answer."
+        if answer.status == 200 and said.user.name is not None:
+            return ""
+        reason = f"CouchDB does not take the gateway's tokens: {said.reason or 'it takes them for nobody'}."
+        with contextlib.suppress(KeyError, ValueError):
+            ahead = parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time()
+            if abs(ahead) > CLOCKS_WITHIN:
+                where = "ahead of" if ahead > 0 else "behind"
+                reason += f" Its clock is {abs(ahead):.0f} seconds {where} this machine's."
+        return reason
 
     async def forward(
         self, request: web.Request, match: routes.Match, principal: Principal, body: Any
