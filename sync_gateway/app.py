@@ -125,7 +125,7 @@ class Gateway:
             if self._requests.told != told:
                 # Access changed while we asked, too early to find this request among the open ones.
                 principal = await self._principal(authorization)
-            return await self._answer(request, match, principal)
+            return await self._answer(request, match, principal, ticket)
 
     async def _receipt(self, request: web.Request, authorization: list[str]) -> web.StreamResponse:
         """From a device that is revoked, and so gets nowhere else. Nothing of anybody else's is read."""
@@ -148,12 +148,14 @@ class Gateway:
         with self._parts.limits.asking(authorization):
             return await self._credentials.principal(authorization)
 
-    async def _answer(self, request: web.Request, match: routes.Match, principal: Principal) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.Request, match: routes.Match, principal: Principal, ticket: Ticket
+    ) -> web.StreamResponse:
         if match.route.action is Action.WELCOME:
             return answer({"couchdb": "Welcome", "version": "3.5.0", "vendor": {"name": "Passbook"}})
         if not principal.database_ready:
             raise unavailable("The database is being prepared.", code="not_ready")
-        body: Any = None if match.route.body is None else await match.route.body.read(request)
+        body: Any = None if match.route.body is None else await match.route.body.read(request, ticket.decode)
         if match.route.action is Action.INFO:
             return await self._upstream.info(principal)
         if match.route.action is Action.COMMITTED:
@@ -228,6 +230,12 @@ def _readings(parts: Parts) -> tuple[Reading, ...]:
             lambda: dict(limits.dropped()),
             True,
             "reason",
+        ),
+        Reading(
+            "decoding_seconds",
+            "Processor time that decoding request bodies took.",
+            lambda: limits.turns.seconds,
+            total=True,
         ),
         Reading("wakes", "Live feeds that were woken by a change.", lambda: hub.wakes, total=True),
         Reading(

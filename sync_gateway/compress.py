@@ -5,6 +5,10 @@ from __future__ import annotations
 import struct
 import zlib
 
+from aiohttp import web
+
+#: How many bytes fewer an answer has become by compression so far.
+SAVED = web.RequestKey("saved", int)
 LEVEL = 4  # beyond it the time doubles for a few per cent
 SMALLEST = 400  # bytes; below, gzip gains nothing
 _NOT_AT_ALL = ("q=0", "q=0.0", "q=0.00", "q=0.000")
@@ -21,6 +25,11 @@ def accepts_gzip(header: str) -> bool:
         if coding.strip().lower() in ("gzip", "*"):
             return weight.replace(" ", "").lower() not in _NOT_AT_ALL
     return False
+
+
+def save(request: web.Request, count: int) -> None:
+    """Note that an answer became so many bytes fewer."""
+    request[SAVED] = request.get(SAVED, 0) + count
 
 
 class Compressor:

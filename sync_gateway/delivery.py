@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 
@@ -20,6 +21,11 @@ from sync_gateway import compress, routes
 from sync_gateway.answers import COMMON_HEADERS, busy, too_many
 
 STALLED_FOR = 120.0  # seconds a device may take to read one chunk
+#: A large answer holds what all others need, so it is to be taken at no less than so many bytes a second (half of
+#: what the slowest network gives a phone), after so many seconds, and within so many.
+LOWEST_RATE = 2_000
+SLOW_FOR = 30.0
+LONGEST = 600.0
 SMALL = 256 * 1024  # bytes of an answer that is taken in full
 #: Bytes that may wait in the kernel for a device that reads slowly, and in this process before the next chunk of a
 #: large answer is asked of CouchDB. The kernel alone would let megabytes pile up.
@@ -32,39 +38,77 @@ ROUTE = web.RequestKey("route", str)
 log = structlog.get_logger()
 
 
+class Place:
+    """Of one large answer, for as long as it is on its way."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self._since = time.monotonic()
+        self._before = request.writer.output_size
+        #: Seconds that were spent on waiting for the device.
+        self._waited = 0.0
+
+    @contextlib.asynccontextmanager
+    async def taking(self) -> AsyncIterator[None]:
+        """While something is given to the device. Raises `TimeoutError` if it takes the answer too slowly."""
+        started = time.monotonic()
+        sent = self._request.writer.output_size - self._before
+        slow = SLOW_FOR + sent / LOWEST_RATE - self._waited
+        left = min(STALLED_FOR, slow, self._since + LONGEST - started)
+        if left <= 0:
+            raise TimeoutError  # a device that takes everything at once would never be waited for
+        async with asyncio.timeout(left):
+            yield
+        self._waited += time.monotonic() - started
+
+    def give_up(self) -> None:
+        """Break the answer off."""
+        log.info("large_answer_given_up", seconds=round(time.monotonic() - self._since, 1))
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+
 class Slots:
     """How many large answers may be on their way at a time: altogether, for one person, and waiting for their turn.
 
-    Each of them, and whoever waits, holds one of the connections to CouchDB.
+    Each of them, and whoever waits, holds one of the connections to CouchDB. When all are taken, whoever waits gets
+    the oldest of the person who has most, if that is more than they would have themselves.
     """
 
     def __init__(self, count: int, *, waiting: int, wait_within: float) -> None:
         self._free = asyncio.Semaphore(count)
-        self._each = max(2, count // 8)
+        self._each = max(2, count // 16)
         self._room = waiting
         self._wait_within = wait_within
         self._of_person: Counter[str] = Counter()
+        #: Oldest first.
+        self._places: dict[str, list[Place]] = {}
 
     @contextlib.asynccontextmanager
-    async def one(self, person: str) -> AsyncIterator[None]:
+    async def one(self, person: str, request: web.Request) -> AsyncIterator[Place]:
         """A slot, for as long as this is open. Raises `Problem`: 429 for too many of a person's, 503 if all are."""
         if self._of_person[person] >= self._each:
             raise too_many("large_answers")
         self._of_person[person] += 1
         try:
-            await self._take()
+            await self._take(person)
+            place = Place(request)
+            self._places.setdefault(person, []).append(place)
             try:
-                yield
+                yield place
             finally:
+                self._remove(person, place)
                 self._free.release()
         finally:
             self._of_person[person] -= 1
             if not self._of_person[person]:
                 del self._of_person[person]
 
-    async def _take(self) -> None:
-        if self._free.locked() and not self._room:
-            raise busy("large_answers")
+    async def _take(self, person: str) -> None:
+        if self._free.locked():
+            if not self._room:
+                raise busy("large_answers")
+            self._make_room(person)
         self._room -= 1
         try:
             async with asyncio.timeout(self._wait_within):
@@ -74,6 +118,20 @@ class Slots:
             raise busy("large_answers") from None
         finally:
             self._room += 1
+
+    def _make_room(self, person: str) -> None:
+        most = max(self._places, key=lambda name: len(self._places[name]), default=person)
+        if len(self._places.get(most, ())) > len(self._places.get(person, ())) + 1:
+            place = self._places[most][0]
+            self._remove(most, place)
+            place.give_up()
+
+    def _remove(self, person: str, place: Place) -> None:
+        places = self._places.get(person, [])
+        if place in places:
+            places.remove(place)
+            if not places:
+                del self._places[person]
 
 
 async def deliver(
@@ -97,12 +155,14 @@ async def deliver(
         body = b"".join(beginning)
         beginning.clear()
         if compressor:
+            plain = len(body)
             body = compressor.compress(body) + compressor.finish()
+            compress.save(request, plain - len(body))
         response.content_length = len(body)
         await _sent(request, response, body)
         return response
-    async with slots.one(person):
-        await _streamed(request, upstream, response, beginning, compressor)
+    async with slots.one(person, request) as place:
+        await _streamed(request, upstream, response, beginning, compressor, place)
         return response
 
 
@@ -158,6 +218,7 @@ async def _streamed(
     response: web.StreamResponse,
     beginning: deque[bytes],
     compressor: compress.Compressor | None,
+    place: Place,
 ) -> None:
     """Pass the body on. The next chunk is read when the device has taken the last: nothing piles up here."""
     _narrow(request)
@@ -165,10 +226,11 @@ async def _streamed(
         await response.prepare(request)
         async for chunk in chunks(beginning, upstream):
             out = compressor.compress(chunk) if compressor else chunk
+            compress.save(request, len(chunk) - len(out))
             if out:
-                async with asyncio.timeout(STALLED_FOR):
+                async with place.taking():
                     await response.write(out)
-        async with asyncio.timeout(STALLED_FOR):
+        async with place.taking():
             if compressor:
                 await response.write(compressor.finish())
             await response.write_eof()

@@ -92,7 +92,7 @@ class _Device:
     """The answer, as CouchDB writes it."""
 
     def __init__(self, request: web.Request, *, continuous: bool) -> None:
-        self._request = request
+        self.request = request
         self._continuous = continuous
         self.response = web.StreamResponse(headers={**COMMON_HEADERS, "Content-Type": "application/json"})
         self._shrink: compress.LiveCompressor | None = None
@@ -139,9 +139,10 @@ class _Device:
 
     async def _write(self, data: bytes) -> None:
         out = self._shrink.compress(data) if self._shrink else data
+        compress.save(self.request, len(data) - len(out))
         async with asyncio.timeout(STALLED_FOR):
             if not self.response.prepared:
-                await self.response.prepare(self._request)
+                await self.response.prepare(self.request)
             await self.response.write(out)
         self.heard_at = time.monotonic()
 
@@ -158,6 +159,8 @@ class _Feed:
         self._match = replace(match, query={name: query[name] for name in _ASKED if name in query})
         self._continuous = query["feed"] == "continuous"
         self._since = query.get("since", "0")
+        #: While there is so much that it takes one of those of large answers.
+        self._place: delivery.Place | None = None
         self._pending: Any = 0
         # CouchDB's documentation takes a limit of 0 for 1.
         self._left = max(1, int(query["limit"])) if "limit" in query else None
@@ -186,13 +189,14 @@ class _Feed:
 
     async def _pass_on(self, device: _Device) -> None:
         """Everything there is now."""
-        async with contextlib.aclosing(self._lines()) as answer:
+        async with contextlib.aclosing(self._lines(device.request)) as answer:
             async for lines in answer:
                 last = _LAST.decode(lines.pop()) if lines[-1].startswith(b'{"last_seq"') else None
                 if any(not line.startswith(b'{"seq"') for line in lines):
                     raise _Cutoff  # an error, in the middle of the rows
                 if lines:
-                    await device.give(lines)
+                    async with contextlib.nullcontext() if self._place is None else self._place.taking():
+                        await device.give(lines)
                     if self._left is not None:
                         self._left -= len(lines)
                 if last is not None:
@@ -201,7 +205,7 @@ class _Feed:
         # Before its last line: the device asks again from where it was.
         raise _Cutoff
 
-    async def _lines(self) -> AsyncGenerator[list[bytes], None]:
+    async def _lines(self, request: web.Request) -> AsyncGenerator[list[bytes], None]:
         """What CouchDB answers, as many whole lines at a time as there are."""
         query = {**self._match.query, "feed": "continuous", "timeout": "1", "since": self._since}
         if self._left is not None:
@@ -214,7 +218,9 @@ class _Feed:
             if await delivery.begin(answer, beginning):
                 await held.aclose()  # CouchDB's connection is free, however slowly the device reads
             else:
-                await held.enter_async_context(self._upstream.slots.one(self._principal.person_id))
+                slot = self._upstream.slots.one(self._principal.person_id, request)
+                self._place = await held.enter_async_context(slot)
+                held.callback(self._without_place)
             kept = bytearray()
             async for chunk in delivery.chunks(beginning, answer):
                 kept += chunk
@@ -226,6 +232,9 @@ class _Feed:
                     lines = [bytes(line) for line in whole.split(b"\n") if line.strip()]
                     if lines:
                         yield lines
+
+    def _without_place(self) -> None:
+        self._place = None
 
     async def _wait(self, device: _Device, alive: Alive, seen: int, idle_since: float) -> bool:
         """Wait until there may be something new; False when the feed is to end instead."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import msgspec
+
 from sync_gateway import bodies
 from sync_gateway.answers import bad_request
 
@@ -125,6 +127,8 @@ _QUIET_LEAST = 1_000
 #: Parameters that are numbers, not below nought, and how long they may be.
 _NUMBERS = _parameters("heartbeat limit seq_interval skip timeout")
 _DIGITS = 18
+#: Parameters that are lists of texts, as JSON.
+_LISTS = _parameters("atts_since doc_ids keys open_revs")
 
 
 def match(method: str, target: str) -> Match | None:
@@ -193,6 +197,9 @@ def _checked(query: dict[str, str]) -> dict[str, str]:
         raise bad_request("Supported values for feed: normal, longpoll, continuous.")
     if query.get("filter", "_doc_ids") != "_doc_ids":
         raise bad_request("Supported values for filter: _doc_ids.")
+    for name in _LISTS & query.keys():
+        if (name, query[name]) != ("open_revs", "all"):
+            query[name] = _each_once(name, query[name])
     if query.get("heartbeat") == "true":
         query["heartbeat"] = str(_QUIET_MOST)
     for name in _NUMBERS & query.keys():
@@ -207,6 +214,17 @@ def _checked(query: dict[str, str]) -> dict[str, str]:
         if name in query:
             query[name] = str(min(max(int(query[name]), least), _QUIET_MOST))
     return query
+
+
+def _each_once(name: str, value: str) -> str:
+    """The list made anew. CouchDB would look up, and answer, whatever is in it twice."""
+    try:
+        found = msgspec.json.decode(value, type=list[str])
+    except msgspec.MsgspecError:
+        raise bad_request(f"The value of {name} is not a list of texts.") from None
+    if len(set(found)) < len(found):
+        raise bad_request(f"The value of {name} has the same twice.")
+    return msgspec.json.encode(found).decode()
 
 
 def described() -> list[dict[str, Any]]:

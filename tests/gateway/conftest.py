@@ -288,6 +288,7 @@ class Counted:
 
     url: str
     device: Device
+    parts: Parts
     asked: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -315,6 +316,7 @@ async def counted(couch: Couch, people: People, credentials: DatabaseCredentials
     between.router.add_route("*", "/{tail:.*}", passes)
     async with serving(between, "127.0.0.1", 0) as port:
         upstream = Upstream(str(couch.url.with_host("127.0.0.1").with_port(port)), access)
-        async with serving(build(credentials, upstream), "127.0.0.1", 0) as own:
+        parts = Parts.new()
+        async with serving(build(credentials, upstream, parts), "127.0.0.1", 0) as own:
             device = await settled(couch, people)
-            yield Counted(f"http://127.0.0.1:{own}", device, asked)
+            yield Counted(f"http://127.0.0.1:{own}", device, parts, asked)

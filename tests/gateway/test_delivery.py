@@ -49,15 +49,30 @@ class Anybody:
 
 @contextlib.asynccontextmanager
 async def before(
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], *, connections: int, person: str = ""
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    *,
+    connections: int,
+    person: str = "",
+    credentials: Anybody | None = None,
 ) -> AsyncIterator[str]:
     """A gateway with so many connections, before a CouchDB that is just this handler."""
     couch = web.Application()
     couch.router.add_route("*", "/{tail:.*}", handler)
     async with serving(couch, "127.0.0.1", 0) as upstream:
-        application = build(Anybody(person), Upstream(f"http://a:b@127.0.0.1:{upstream}", connections=connections))
+        towards = Upstream(f"http://a:b@127.0.0.1:{upstream}", connections=connections)
+        application = build(credentials or Anybody(person), towards)
         async with serving(application, "127.0.0.1", 0) as port:
             yield f"http://127.0.0.1:{port}"
+
+
+class Accounts(Anybody):
+    """Lets everybody in, as whom the test says now."""
+
+    now = ""
+
+    async def principal(self, *arguments: Any, **more: Any) -> Principal:
+        self._person = self.now
+        return await super().principal(*arguments, **more)
 
 
 class Sleeper:
@@ -91,6 +106,13 @@ async def endless(request: web.Request) -> web.StreamResponse:
         await response.write(CHUNK)
 
 
+async def rows(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    while True:
+        await response.write(b'{"seq":1,"id":"a","changes":[],"doc":"%s"}\n' % CHUNK[:60_000])
+
+
 async def by_path(request: web.Request) -> web.StreamResponse:
     return await (endless if request.path.endswith("_all_docs") else small)(request)
 
@@ -115,11 +137,65 @@ async def test_a_description_that_comes_in_pieces() -> None:
 
 async def test_one_person_has_few_large_answers_at_a_time() -> None:
     async with before(endless, connections=32, person="one") as url:
-        sleepers = [await Sleeper.asking(url, "/passbook/_all_docs") for _ in range(3)]
+        sleepers = [await Sleeper.asking(url, "/passbook/_all_docs") for _ in range(2)]
         async with aiohttp.ClientSession() as http, http.get(f"{url}/passbook/_all_docs") as response:
             assert response.status == 429
         for sleeper in sleepers:
             await sleeper.leave()
+
+
+async def test_T30_whoever_waits_gets_the_oldest_of_who_has_most() -> None:
+    """Accounts of somebody who reads nothing take all places for large answers; nobody else goes without."""
+    people = Accounts()
+    async with before(by_path, connections=32, credentials=people) as url:
+        sleepers = []
+        for number in range(12):
+            people.now = f"hostile-{number}"
+            sleepers += [await Sleeper.asking(url, "/passbook/_all_docs") for _ in range(2)]
+        # All 24 are taken.
+        for number in range(12):
+            people.now = f"honest-{number}"
+            async with aiohttp.ClientSession() as http, http.get(f"{url}/passbook/_all_docs") as response:
+                assert response.status == 200
+                assert len(await response.content.readexactly(1_000_000)) == 1_000_000
+        # Each of them lost one at most, and whoever has one and would have two gets none of anybody's.
+        for sleeper in sleepers:
+            await sleeper.leave()
+
+
+@pytest.mark.parametrize("path", ["/passbook/_all_docs", "/passbook/_changes?feed=continuous&heartbeat=1000"])
+async def test_T30_a_large_answer_that_is_taken_too_slowly_is_let_go(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A little now and then, so that nothing ever stalls: that held a place for as long as anybody liked."""
+    monkeypatch.setattr(delivery, "SLOW_FOR", 0.5)
+    monkeypatch.setattr(delivery, "LOWEST_RATE", 10_000_000)
+
+    with structlog.testing.capture_logs() as logged:
+        async with before(rows if "_changes" in path else endless, connections=4) as url:
+            sleeper = await Sleeper.asking(url, path)
+
+            def torn() -> bool:
+                return any(entry["event"] in ("answer_broken_off", "feed_broken_off") for entry in logged)
+
+            async with asyncio.timeout(20):
+                with contextlib.suppress(ConnectionError):
+                    while not torn():
+                        await sleeper.reader.read(20_000)
+                        await asyncio.sleep(0.05)
+            await sleeper.leave()
+    (entry,) = [entry for entry in logged if entry["event"].endswith("broken_off")]
+    assert entry["error"] == "TimeoutError"
+
+
+async def test_T30_a_large_answer_takes_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "LONGEST", 0.5)
+    with structlog.testing.capture_logs() as logged:
+        async with before(endless, connections=4) as url, aiohttp.ClientSession() as http:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with asyncio.timeout(20), http.get(f"{url}/passbook/_all_docs") as response:
+                    await response.read()
+    assert [entry["error"] for entry in logged if entry["event"] == "answer_broken_off"] == ["TimeoutError"]
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])

@@ -251,6 +251,24 @@ async def test_bytes_per_minute(
         assert (await status_of(http, f"{url}/", device))[0] == 200
 
 
+@pytest.mark.parametrize("path", ["loan:1", "_changes?feed=continuous&timeout=1&include_docs=true"])
+async def test_T31_what_was_made_for_a_device_counts_as_it_was_before_compression(
+    couch: Couch, people: People, service_url: str, couch_url: str, credentials: DatabaseCredentials, path: str
+) -> None:
+    """A megabyte that compresses to a kilobyte costs CouchDB and this process a megabyte."""
+    parts = parts_with(Clock(), device_bytes_per_minute=1_000_000)
+    async with (
+        running_gateway(service_url, couch_url, credentials, parts=parts) as url,
+        aiohttp.ClientSession(headers={"Accept-Encoding": "gzip"}, auto_decompress=False) as http,
+    ):
+        device = await settled(couch, people)
+        await couch.write(device.database, {"_id": "loan:1", "text": "x" * 750_000})
+        for status in (200, 200, 429):
+            async with http.get(f"{url}/passbook/{path}", headers=device.headers) as response:
+                assert response.status == status
+                assert len(await response.read()) < 20_000
+
+
 def test_buckets_that_are_full_again_are_forgotten() -> None:
     clock = Clock()
     buckets = Buckets(60, clock)
