@@ -13,7 +13,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from passbook.errors import TooMany
+
 _LONGEST_LINE = 50
+_ALONE_SECONDS = 2  # that a second one is told to wait
 
 
 @dataclass
@@ -27,6 +30,7 @@ class Flights:
 
     def __init__(self) -> None:
         self._accounts: dict[bytes, _Account] = {}
+        self._alone: set[str] = set()
 
     @asynccontextmanager
     async def under_way(self, account: bytes) -> AsyncIterator[None]:
@@ -67,3 +71,14 @@ class Flights:
             if not waiting.done():
                 waiting.set_result(None)
                 how_many -= 1
+
+    @asynccontextmanager
+    async def alone(self, key: str) -> AsyncIterator[None]:
+        """Whatever takes the processor long, one at a time for each key. Raises `TooMany` for a second one."""
+        if key in self._alone:
+            raise TooMany(retry_after=_ALONE_SECONDS, limit="account")
+        self._alone.add(key)
+        try:
+            yield
+        finally:
+            self._alone.discard(key)

@@ -139,9 +139,13 @@ class SignIn:
     ) -> tuple[int, int]:
         """Set one's own new password; how many other sessions were ended and devices revoked.
 
-        Raises what `with_password` does for a wrong present password, and `WeakPassword`.
+        Raises what `with_password` does for a wrong present password, `WeakPassword`, and `TooMany` while another
+        change of the same account is under way.
         """
-        async with self._proved(by, address, username, current, audience, changing=True) as proof:
+        async with (
+            self._flights.alone(f"{audience} {username}"),
+            self._proved(by, address, username, current, audience, changing=True) as proof,
+        ):
             try:
                 hashed = await self._hashing.hash(new, username=username)
             except PassbookError:

@@ -234,7 +234,7 @@ DECLARATIONS = (
         str,
         "",
         "Whoever asks for metrics, of the auth service or the gateway, must send this as a bearer token. "
-        "Unset: metrics for this machine alone.",
+        "Unset: none of the auth service's, and the gateway's for this machine alone.",
         secret=True,
     ),
     Declaration(

@@ -22,6 +22,9 @@ READY_WITHIN = 3.0  # seconds
 CONNECTIONS = 50  # most at a time
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+#: What a proxy adds.
+_FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+
 #: Raises `Problem` or `TimeoutError`, or gives False, or the reason in words, when something is missing.
 Check = Callable[[], Awaitable[bool | str]]
 
@@ -104,6 +107,9 @@ async def _passes(check: Check) -> bool | str:
 
 
 def _local(request: web.Request) -> bool:
+    """Whether somebody on this machine asks, and for nobody else: not a proxy that says so."""
+    if any(name in request.headers for name in _FORWARDED):
+        return False
     try:
         return ipaddress.ip_address(request.remote or "").is_loopback
     except ValueError:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.support.api import SECRET, Api
+from tests.support.api import METRICS_TOKEN, SECRET, Api
 from tests.support.processes import eventually
 
 
@@ -78,6 +78,7 @@ def settings_for(service_url: str, directory: Path) -> dict[str, str]:
         "PASSBOOK_LEDGER_URL": "postgresql://127.0.0.1:9/nothing",
         "PASSBOOK_DATA_DIR": str(directory),
         "PASSBOOK_AUTH_SECRET": SECRET,
+        "PASSBOOK_METRICS_TOKEN": METRICS_TOKEN,
     }
 
 

@@ -17,7 +17,7 @@ from passbook.audit.events import WrongDoor
 from passbook.servicedb import tables
 from passbook.servicedb.engine import ServiceDatabase
 from tests.auth.running import auth, clean
-from tests.support.api import SECRET, Answer, Api, Crowd, serving
+from tests.support.api import METRICS_TOKEN, SECRET, Answer, Api, Crowd, serving
 
 LIMIT = 64 * 1024
 SECURITY = {
@@ -275,7 +275,7 @@ async def test_every_answer_has_the_headers_that_protect_it(
         "preflight": browsers.call("OPTIONS", "/me", headers=preflight(APP)),
         "preflight refused": browsers.call("OPTIONS", "/me", headers=preflight("https://evil.example")),
         "document": browsers.call("GET", "/openapi.json"),
-        "metrics": browsers.call("GET", "/metrics"),
+        "metrics": browsers.call("GET", "/metrics", token=METRICS_TOKEN),
         "health": browsers.call("GET", "/health/live"),
     }.items():
         answer = await call
@@ -369,16 +369,20 @@ async def test_any_other_request_id_is_replaced(api: Api) -> None:
 # Metrics
 
 
-async def test_metrics_for_this_machine_need_no_token(api: Api) -> None:
-    for headers in ({}, {"Authorization": "Bearer whatever"}):
-        answer = await api.call("GET", "/metrics", headers=headers)
-        assert answer.status == 200
-        assert answer.headers["Content-Type"].startswith("text/plain")
+async def test_without_a_token_there_are_no_metrics(service_url: str) -> None:
+    async with serving(service_url, {"PASSBOOK_METRICS_TOKEN": ""}) as api:
+        for given in (
+            {},
+            {"Authorization": "Bearer "},
+            {"Authorization": "Bearer whatever"},
+            {"Authorization": ""},
+        ):
+            assert (await api.call("GET", "/metrics", headers=given)).status == 403
 
 
 async def test_with_a_token_metrics_are_for_who_has_it(service_url: str) -> None:
-    token = "a-token-for-the-tests-1234567890"
-    async with serving(service_url, {"PASSBOOK_METRICS_TOKEN": token}) as api:
+    token = METRICS_TOKEN
+    async with serving(service_url) as api:
         assert (await api.call("GET", "/metrics", token=token)).status == 200
         for wrong in (
             "",

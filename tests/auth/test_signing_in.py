@@ -17,7 +17,7 @@ from passbook.errors import Refused
 from passbook.servicedb import tables
 from passbook.servicedb.engine import ServiceDatabase
 from tests.support.actors import TESTER
-from tests.support.api import PASSWORD, SECRET, Api, Crowd, serving
+from tests.support.api import METRICS_TOKEN, PASSWORD, SECRET, Api, Crowd, serving
 
 NEW = "seven blue boats sail south"
 
@@ -286,7 +286,7 @@ async def test_metrics_count_every_outcome(api: Api, crowd: Crowd) -> None:
     await api.token("amina")
     await api.sign_in("amina", "wrong password")
     await api.sign_in("nobody")
-    text = (await api.call("GET", "/metrics")).raw.decode()
+    text = (await api.call("GET", "/metrics", token=METRICS_TOKEN)).raw.decode()
     for outcome in ("ok", "wrong_password", "unknown_name"):
         expected = f'passbook_auth_outcomes_total{{audience="{PEOPLE}",outcome="{outcome}",what="sign_in"}} 1.0'
         assert expected in text

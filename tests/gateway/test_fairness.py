@@ -15,6 +15,7 @@ from aiohttp import web
 
 from passbook.settings import Settings
 from sync_gateway import bodies
+from sync_gateway.answers import Problem
 from sync_gateway.app import Parts, build, serving
 from sync_gateway.credentials import DatabaseCredentials
 from sync_gateway.limits import Bounds, Buckets, Limits
@@ -348,3 +349,19 @@ async def test_a_body_that_does_not_come_gets_408(
     assert (await asyncio.wait_for(reader.readline(), 20)).startswith(b"HTTP/1.1 408 ")
     writer.close()
     await writer.wait_closed()
+
+
+def test_all_strangers_together_ask_no_more_than_a_part() -> None:
+    limits = Limits(Bounds(device_requests=2, requests=16))
+    with limits.asking(["Basic known"]):
+        pass
+    with contextlib.ExitStack() as asking:
+        for number in range(2):
+            asking.enter_context(limits.asking([f"Basic stranger-{number}"]))
+        with pytest.raises(Problem) as refused, limits.asking(["Basic stranger-2"]):
+            pass
+        assert (refused.value.status, refused.value.rule) == (503, "busy_strangers")
+        with limits.asking(["Basic known"]):
+            pass
+    with limits.asking(["Basic stranger-2"]):
+        pass

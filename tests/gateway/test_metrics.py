@@ -116,6 +116,9 @@ async def test_metrics_are_for_this_machine_or_who_has_the_token(monkeypatch: py
 
         async with administration(Parts.new(), {}) as url:
             assert await ask(url) == 200
+            for header in ("X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"):
+                async with http.get(f"{url}/metrics", headers={header: "127.0.0.1"}) as response:
+                    assert response.status == 403
             monkeypatch.setattr(admin, "_local", lambda _: False)
             assert await ask(url) == 403
             assert await ask(url, "Bearer ") == 403

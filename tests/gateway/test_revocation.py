@@ -9,10 +9,13 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import aiohttp
 import pytest
 import sqlalchemy as sa
+from aiohttp import web
 
 from auth_service import devices, tenant
 from auth_service import people as persons
@@ -22,6 +25,8 @@ from passbook.servicedb import tables
 from passbook.servicedb.engine import ServiceDatabase
 from sync_gateway import watch
 from sync_gateway.credentials import DatabaseCredentials, Principal, Standing
+from sync_gateway.open_requests import OpenRequests
+from sync_gateway.serving import serving
 from tests.gateway.conftest import Device, People, basic, settled
 from tests.gateway.pipes import Pipe, Raw, Running, feed, repeat, running, until
 from tests.support.actors import TESTER
@@ -368,6 +373,40 @@ async def test_many_at_once(couch: Couch, people: People, access: Access, gatewa
         await asyncio.to_thread(revoke_all)
         await until(lambda: all(raw.ended for raw in feeds[:90]), within=CUT_WITHIN)
         assert not any(raw.ended for raw in feeds[90:])
+
+
+async def test_T04_a_cut_waits_for_nobody() -> None:
+    """Not for what answers the request either, which may be in the middle of something."""
+    requests, on, stopped = OpenRequests(), asyncio.Event(), asyncio.Event()
+    whose = SimpleNamespace(
+        device_id="device-1", person_id="person-1", expires_at=dt.datetime.max.replace(tzinfo=dt.UTC)
+    )
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        with requests.entered(cast(Principal, whose), request, "continuous"):
+            response = web.StreamResponse()
+            await response.prepare(request)
+            await response.write(b"begun")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                stopped.set()
+                await on.wait()
+            return response
+
+    application = web.Application()
+    application.router.add_get("/", answer)
+    async with serving(application, "127.0.0.1", 0) as port, aiohttp.ClientSession() as http:
+        async with http.get(f"http://127.0.0.1:{port}/") as response:
+            assert await response.content.readexactly(5) == b"begun"
+            assert requests.cut(["device-1"], "revoked") == 1
+            async with asyncio.timeout(CUT_WITHIN):
+                with pytest.raises(aiohttp.ClientError):
+                    await response.content.read()
+            await asyncio.wait_for(stopped.wait(), CUT_WITHIN)
+            assert len(requests) == 1
+        on.set()
+        await until(lambda: len(requests) == 0)
 
 
 # The service database is away

@@ -28,6 +28,7 @@ SECRET = "a secret of the tests, forty characters long"
 #: Will do as a password, and hashing it once is enough.
 PASSWORD = "four tall trees by the river"
 HASH = hash_password(PASSWORD)
+METRICS_TOKEN = "a-token-for-the-tests-1234567890"
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,11 @@ async def serving(
         with database.begin() as connection:
             keys.ensure(connection, TESTER, secret)
         service = Service.build(
-            Settings.load(dict(settings or {})), database, secret=secret, parts=parts, couchdb_url=couchdb_url
+            Settings.load({"PASSBOOK_METRICS_TOKEN": METRICS_TOKEN, **(settings or {})}),
+            database,
+            secret=secret,
+            parts=parts,
+            couchdb_url=couchdb_url,
         )
         async with _listening(service) as api:
             yield api
