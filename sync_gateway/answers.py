@@ -119,13 +119,13 @@ def too_large() -> Problem:
 
 
 def encoded() -> Problem:
-    """A body that would have to be unpacked first. `error` is CouchDB's word for it."""
+    """A body in a coding that is not taken. `error` is CouchDB's word for it."""
     return Problem(
         415,
         "bad_content_type",
-        "Request bodies are taken as they are; send this one without Content-Encoding.",
+        "Request bodies are taken as they are, or as gzip; send this one so.",
         code="unsupported_encoding",
-        headers={"Accept-Encoding": "identity"},
+        headers={"Accept-Encoding": "gzip, identity"},
     )
 
 

@@ -12,7 +12,7 @@ import structlog
 from aiohttp import HttpVersion11, web
 
 from passbook.settings import Settings
-from sync_gateway import bodies, routes, writes
+from sync_gateway import bodies, compress, routes, writes
 from sync_gateway.answers import Problem, answer, encoded, not_found, unavailable
 from sync_gateway.checkpoints import Checkpoints
 from sync_gateway.cors import Cors
@@ -99,7 +99,7 @@ class Gateway:
         preflight = self._parts.cors.preflight(request)
         if preflight is not None:
             return preflight
-        if _is_encoded(request):
+        if _coding(request) not in _TAKEN:
             raise encoded()  # whoever asks, and unread
         with self._parts.limits.entered(request) as ticket:
             return await self._respond(request, ticket)
@@ -258,17 +258,19 @@ class _Seen:
             await self._credentials.seen(self._device)
 
 
-def _is_encoded(request: web.Request) -> bool:
-    """Whether the body is not sent as it is."""
-    if "Content-Encoding" not in request.headers:
-        return False
-    codings = ",".join(request.headers.getall("Content-Encoding")).split(",")
-    return any(coding.strip().lower() not in ("", "identity") for coding in codings)
+#: How a body may be sent; gzip, which some clients of CouchDB use unasked, is unpacked for devices alone.
+_TAKEN = ("", compress.GZIP)
+
+
+def _coding(request: web.Request) -> str:
+    """How the body is sent: empty if it is as it is."""
+    given = ",".join(request.headers.getall("Content-Encoding", ())).lower().split(",")
+    return ",".join(coding for coding in map(str.strip, given) if coding not in ("", "identity"))
 
 
 async def _continue(request: web.Request) -> None:
     """Let a device go on that waits for leave to send its body; ask for nothing else that it may expect."""
-    if _is_encoded(request):
+    if _coding(request) not in _TAKEN:
         return  # it is refused: nothing of it need be sent
     if request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -22,6 +22,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, UnsetType
 
+from sync_gateway import compress
 from sync_gateway.answers import Problem, bad_request, too_large
 
 MEGABYTE = 1_000_000
@@ -151,13 +152,23 @@ class Rule:
         return decoded
 
     async def _received(self, request: web.Request) -> bytes:
-        data = bytearray()
+        """The body, unpacked where it is compressed, which the caller has found to be gzip."""
+        data, received = bytearray(), 0
+        packed = (
+            compress.Unpacker() if compress.GZIP in request.headers.get("Content-Encoding", "").lower() else None
+        )
         try:
             async with asyncio.timeout(self.within or READ_WITHIN):
                 async for chunk in request.content.iter_any():
-                    data += chunk
-                    if len(data) > self.limit:
+                    received += len(chunk)
+                    # One byte over the limit is enough to know.
+                    data += chunk if packed is None else packed.unpack(chunk, self.limit + 1 - len(data))
+                    if max(received, len(data)) > self.limit:
                         raise too_large()
+            if packed is not None and received:
+                packed.finish()
+        except compress.NotGzip:
+            raise bad_request("The request body is not one whole gzip stream.") from None
         except TimeoutError:
             raise Problem(408, "timeout", "The request body did not arrive in time.") from None
         return bytes(data)

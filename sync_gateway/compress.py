@@ -1,4 +1,4 @@
-"""gzip towards the device. CouchDB compresses no JSON, and JSON shrinks to about a sixth."""
+"""gzip. Towards the device: CouchDB compresses no JSON, and JSON shrinks to a sixth. From it: in bounded pieces."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import zlib
 
 from aiohttp import web
 
+GZIP = "gzip"
 #: How many bytes fewer an answer has become by compression so far.
 SAVED = web.RequestKey("saved", int)
 LEVEL = 4  # beyond it the time doubles for a few per cent
@@ -30,6 +31,37 @@ def accepts_gzip(header: str) -> bool:
 def save(request: web.Request, count: int) -> None:
     """Note that an answer became so many bytes fewer."""
     request[SAVED] = request.get(SAVED, 0) + count
+
+
+class NotGzip(Exception):
+    """What was sent is not one whole gzip stream."""
+
+
+class Unpacker:
+    """Unpacks a body as it comes, never more of it than it may be: kilobytes can stand for gigabytes."""
+
+    def __init__(self) -> None:
+        self._zlib = zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+    def unpack(self, chunk: bytes, most: int) -> bytes:
+        """What the next piece stands for, up to `most` bytes, which is 1 at least; then nothing more may follow.
+
+        Raises `NotGzip`.
+        """
+        if self._zlib.eof:
+            raise NotGzip
+        try:
+            unpacked = self._zlib.decompress(chunk, most)
+        except zlib.error:
+            raise NotGzip from None
+        if self._zlib.unused_data:
+            raise NotGzip
+        return unpacked
+
+    def finish(self) -> None:
+        """Raises `NotGzip` if something is missing."""
+        if not self._zlib.eof:
+            raise NotGzip
 
 
 class Compressor:

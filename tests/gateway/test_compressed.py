@@ -1,14 +1,15 @@
-"""Compressed bodies: refused unread, so that what a stranger sends in kilobytes is never megabytes here."""
+"""Compressed bodies: unpacked for devices alone, and never more than a body may have."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import functools
+import gzip
 import json
 import time
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 from aiohttp import compression_utils
 
 from passbook.servicedb import tables
+from sync_gateway import bodies, compress
 from tests.gateway.conftest import Device, People, settled
 from tests.gateway.gateways import device_of, gateway_process
 from tests.gateway.pipes import Raw, Running, feed, running, until
@@ -71,25 +73,37 @@ async def test_T31_bombs_beside_a_revocation(
             await raw.over(within=60)
             assert (raw.ended, time.monotonic() - revoked_at < CUT_WITHIN) == ("torn", True)
             await until(lambda: all(one.ended for one in bombs), within=20)
-            assert {one.status for one in bombs} == {415}
+            # 429: nobody may ask for so much at once.
+            assert {one.status for one in bombs} == {413 if who == "a device" else 401, 429}
             for one in bombs:
                 await one.close()
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "x-gzip", "br", "zstd", "identity, gzip", "GZIP", "nothing"])
-async def test_T31_nothing_is_unpacked_for_anybody(
-    gateway: Running, device: Device, monkeypatch: pytest.MonkeyPatch, coding: str
-) -> None:
-    unpacked = 0
-    unpack = compression_utils.ZLibDecompressor.decompress_sync
+@pytest.fixture
+def unpacked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The lengths of all that is unpacked, by aiohttp or by us."""
+    lengths: list[int] = []
+    theirs, ours = compression_utils.ZLibDecompressor.decompress_sync, compress.Unpacker.unpack
 
-    def counted(self: compression_utils.ZLibDecompressor, data: bytes, *more: int) -> bytes:
-        nonlocal unpacked
-        got = unpack(self, data, *more)
-        unpacked += len(got)
+    def their_count(self: compression_utils.ZLibDecompressor, data: bytes, *more: int) -> bytes:
+        got = theirs(self, data, *more)
+        lengths.append(len(got))
         return got
 
-    monkeypatch.setattr(compression_utils.ZLibDecompressor, "decompress_sync", counted)
+    def our_count(self: compress.Unpacker, chunk: bytes, most: int) -> bytes:
+        got = ours(self, chunk, most)
+        lengths.append(len(got))
+        return got
+
+    monkeypatch.setattr(compression_utils.ZLibDecompressor, "decompress_sync", their_count)
+    monkeypatch.setattr(compress.Unpacker, "unpack", our_count)
+    return lengths
+
+
+@pytest.mark.parametrize("coding", ["deflate", "x-gzip", "br", "zstd", "gzip, gzip", "br, gzip", "nothing"])
+async def test_T31_nothing_is_unpacked_from_a_coding_that_is_not_taken(
+    gateway: Running, device: Device, unpacked: list[int], coding: str
+) -> None:
     known = f"Authorization: {device.headers['Authorization']}"
     for method, path, *headers in (
         ("POST", "/passbook/_bulk_get"),
@@ -107,12 +121,86 @@ async def test_T31_nothing_is_unpacked_for_anybody(
         said = json.loads(raw.body)
         assert (said["code"], said["error"]) == ("unsupported_encoding", "bad_content_type")
         await raw.close()
-    assert unpacked == 0
+    assert not unpacked
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "identity, gzip"])
+async def test_T31_gzip_is_unpacked_for_a_device_alone_and_no_further_than_its_limit(
+    gateway: Running, device: Device, unpacked: list[int], coding: str
+) -> None:
+    stranger = "Authorization: Basic bm9ib2R5Om5vdGhpbmc="
+    known = f"Authorization: {device.headers['Authorization']}"
+    for method, path, status, *headers in (
+        ("POST", "/passbook/_bulk_get", 401),
+        ("POST", "/passbook/_bulk_get", 401, stranger),
+        ("POST", "/wiped", 401, stranger),
+        ("POST", "/wiped", 401, known),  # it has no order to wipe
+        ("POST", "/nothing", 404, known),
+        ("GET", "/passbook", 200, known),
+    ):
+        raw = await Raw.connect(gateway.url)
+        raw.writer.write(
+            request(path, bomb(), f"Content-Encoding: {coding}", "Connection: close", *headers, method=method)
+        )
+        raw.read()
+        await raw.over()
+        assert raw.status == status, (method, path)
+        await raw.close()
+    assert not unpacked
+    for path, limit in (("_bulk_get", bodies.ASKING), ("_bulk_docs", bodies.MEGABYTE)):
+        raw = await Raw.connect(gateway.url)
+        raw.writer.write(request(f"/passbook/{path}", bomb(), f"Content-Encoding: {coding}", known))
+        raw.read()
+        await raw.over()
+        assert raw.status == 413
+        assert sum(unpacked) <= limit + 1
+        unpacked.clear()
+        await raw.close()
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "chunked"])
+async def test_a_client_that_compresses_is_served(device: Device, declared: bool) -> None:
+    """Some clients of CouchDB compress unasked."""
+    asked = {f"loan:{number}": ["1-a"] for number in range(500)}
+    packed = gzip.compress(json.dumps(asked).encode())
+    headers = {**device.headers, "Content-Type": "application/json", "Content-Encoding": "gzip"}
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(packed), 100):
+            yield packed[start : start + 100]
+
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{device.url}/_revs_diff", data=packed if declared else pieces(), headers=headers) as response,
+    ):
+        assert (response.status, len(await response.json())) == (200, 500)
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        lambda whole: whole[:-9],
+        lambda whole: whole + whole,
+        lambda whole: whole + b"x",
+        lambda whole: b"{}" + whole,
+    ],
+    ids=["cut off", "two", "more behind", "no gzip"],
+)
+async def test_T31_what_is_not_one_whole_gzip_stream_is_refused(
+    device: Device, spoilt: Callable[[bytes], bytes]
+) -> None:
+    body = spoilt(gzip.compress(b'{"a": ["1-a"]}'))
+    headers = {**device.headers, "Content-Type": "application/json", "Content-Encoding": "gzip"}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{device.url}/_revs_diff", data=body, headers=headers) as response,
+    ):
+        assert (response.status, (await response.json())["code"]) == (400, "bad_request")
 
 
 async def test_T31_who_waits_for_leave_to_send_gets_none(gateway: Running) -> None:
     raw = await Raw.connect(gateway.url)
-    head = request("/passbook/_bulk_get", b"", "Content-Encoding: gzip", "Expect: 100-continue")
+    head = request("/passbook/_bulk_get", b"", "Content-Encoding: br", "Expect: 100-continue")
     raw.writer.write(head.replace(b"Content-Length: 0", b"Content-Length: 300000"))
     raw.read()
     assert (await raw.over(), raw.status) == ("end", 415)
