@@ -113,8 +113,8 @@ class Pending:
                 event.name(),
                 by.kind,
                 by.id,
-                fields.get("person"),
-                fields.get("administrator"),
+                None if event.by_place else fields.get("person"),
+                None if event.by_place else fields.get("administrator"),
                 by.address,
                 event.in_full,
             )

@@ -16,6 +16,8 @@ class Event:
 
     #: How many of it, alike, have rows of their own within ten minutes (`repeats`); None: all.
     in_full: ClassVar[int | None] = None
+    #: Whether they are alike whomever they concern.
+    by_place: ClassVar[bool] = False
 
     @classmethod
     def name(cls) -> str:
@@ -55,7 +57,7 @@ class OfAdministrator(Event):
 class PersonSignedIn(OfPerson):
     """A person proved who they are, and has a session."""
 
-    in_full = 20
+    in_full = 60
 
     session: str
 
@@ -71,7 +73,10 @@ class AdministratorSignedIn(OfAdministrator):
 class SignInFailed(Event):
     """A name and a password that do not go together. A name that nobody has is not kept."""
 
-    in_full = 5
+    in_full = 20
+    # Writing a row takes longer than counting: were failures counted by person, the time would tell whether there
+    # is one of that name.
+    by_place = True
 
     audience: str
     #: `unknown_name`, `wrong_password`, `suspended`, `tenant_closed`

@@ -88,8 +88,8 @@ async def test_T27_the_wrong_login_does_not_fill_the_log(
     truth.check(database)
 
 
-async def test_T27_failures_are_counted_by_place_and_by_whom_they_concern(database: ServiceDatabase) -> None:
-    """A flood of one kind hides no other: what differs has rows of its own."""
+async def test_T17_failures_are_counted_by_place_whomever_they_concern(database: ServiceDatabase) -> None:
+    """What is counted takes less time than what is written: that must not depend on whether there is somebody."""
 
     def fail(person: str | None, address: str) -> None:
         why = "wrong_password" if person else "unknown_name"
@@ -100,16 +100,14 @@ async def test_T27_failures_are_counted_by_place_and_by_whom_they_concern(databa
                 SignInFailed(audience="passbook", why=why, person=person),
             )
 
-    for _ in range(40):
-        fail(None, "203.0.113.0/24")
-    fail("person-1", "203.0.113.0/24")
-    fail(None, "198.51.100.0/24")
+    for number in range(40):
+        fail("person-1" if number % 2 else None, "203.0.113.0/24")
     fail("person-1", "198.51.100.0/24")
+    fail("person-2", "203.0.113.0/24")
     seen = Counter((row.person, row.address) for row in truth.events(database))
     assert seen == {
-        (None, "203.0.113.0/24"): 5,
-        ("person-1", "203.0.113.0/24"): 1,
-        (None, "198.51.100.0/24"): 1,
+        (None, "203.0.113.0/24"): 10,
+        ("person-1", "203.0.113.0/24"): 10,
         ("person-1", "198.51.100.0/24"): 1,
     }
 
