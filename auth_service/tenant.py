@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, select, update
 from passbook.audit.chain import Actor, record
 from passbook.audit.events import TenantClosed, TenantOpened
 from passbook.servicedb.tables import tenant
+from passbook.witness import note
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,12 @@ def show(connection: Connection) -> Tenant:
 
 
 def switch(connection: Connection, by: Actor, *, to_open: bool, reason: str) -> Tenant:
-    """Turn access on or off for everybody; gateways are told with the commit. Sessions and devices outlive it."""
+    """Turn access on or off for everybody; gateways are told with the commit. Sessions and devices outlive it.
+
+    Raises `OlderDatabase` where it would be on in a database that was restored and not seen to.
+    """
+    if to_open:
+        note.read(connection).check()
     turned = connection.execute(
         update(tenant)
         .where(tenant.c.open != to_open)

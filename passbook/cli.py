@@ -90,7 +90,7 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Prepare everything: migrate the service database, configure CouchDB, first administrator. Can be repeated."""
-    from passbook.preparation import prepare  # pulls in aiohttp, which the other commands here do not need
+    from passbook.preparation import compare, prepare  # pulls in aiohttp, which the other commands here do not need
 
     settings = Settings.load()
     with opened(settings, servicedb=True, couchdb=True) as outside:
@@ -104,6 +104,8 @@ def init(
             )
             for point in sorted(entry_points(group=PREPARATIONS), key=lambda point: point.name):
                 done |= point.load()(settings, database, administrator=administrator)
+            # Once more: it now has the first rows of the audit log.
+            compare(database, outside.couchdb_url, connect_seconds=settings.connect_seconds)
             if grant_to:
                 done["granted_to"] = database.grant_to(grant_to)
         finally:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.settings import Settings
+from passbook.witness import note
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,12 @@ def opened(
 
 
 @contextmanager
-def service_database(outside: Outside, *, connections: int = 5) -> Iterator[ServiceDatabase]:
+def service_database(outside: Outside, *, connections: int = 5, compared: bool = True) -> Iterator[ServiceDatabase]:
     """The service database of `outside`, prepared for this release.
 
     The embedded one is prepared on the way; one of the operator's own only by `passbook init`, and `Refused`
-    says so.
+    says so. Raises `OlderDatabase` or `NotWitnessed` for one that was restored and nobody has seen to, unless
+    `compared` is false: then the caller compares it, or only reads.
     """
     database = ServiceDatabase(
         outside.service_url, connect_seconds=outside.settings.connect_seconds, connections=connections
@@ -73,6 +75,8 @@ def service_database(outside: Outside, *, connections: int = 5) -> Iterator[Serv
             database.require_migrated()
         else:
             database.migrate()
+        if compared:
+            database.run(note.read).check()
         yield database
     finally:
         database.dispose()

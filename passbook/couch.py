@@ -143,6 +143,12 @@ class CouchClient:
         """Delete database `name`; one that is gone already is no error."""
         await self._request("DELETE", f"/{name}", expect=(200, 202, 404))
 
+    async def databases(self) -> list[str]:
+        """The names of all databases."""
+        _, body = await self._request("GET", "/_all_dbs", reading=True)
+        found: list[str] = msgspec.json.decode(body)
+        return found
+
     async def database_exists(self, name: str) -> bool:
         """Whether there is a database `name`."""
         status, _ = await self._request("GET", f"/{name}", expect=(200, 404), reading=True)

@@ -10,6 +10,9 @@
     │   └── LedgerUnsuitable   the ledger lacks a table or column that Passbook must have
     ├── Unavailable     something outside does not answer; the same call may work later    exit 3
     │   ├── TooMany            too many requests; `retry_after` says when to come again
+    │   ├── OlderDatabase      the service database was restored from a back-up, and nobody has seen to it yet
+    │   ├── WitnessLost        the witness of the audit log is gone from CouchDB
+    │   ├── NotWitnessed       nobody has compared the service database with its witness
     │   └── PortBusy           an address that should be served is taken
     └── CheckFailed     the command did its work and the answer is "no"                    exit 1
 
@@ -101,6 +104,45 @@ class TooMany(Unavailable):
         self.limit = limit
         #: Whether this is the first refusal of this wait.
         self.began = began
+
+
+class OlderDatabase(Unavailable):
+    """The service database is older than what Passbook knows of it: it was restored from a back-up."""
+
+    code = "older_database"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(
+            message,
+            remedy="Whoever was revoked, suspended or erased since would be in again. If it was restored on "
+            "purpose, run `passbook restored`; docs/restore.md says how.",
+        )
+
+
+class WitnessLost(Unavailable):
+    """The witness of the audit log, which this service database had, is not in CouchDB any more."""
+
+    code = "witness_lost"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(
+            message,
+            remedy="If CouchDB alone was lost, run `passbook witness renew`. If the service database was restored "
+            "too, run `passbook restored`.",
+        )
+
+
+class NotWitnessed(Unavailable):
+    """Nobody has compared this service database with its witness in CouchDB lately."""
+
+    code = "not_witnessed"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(
+            message,
+            remedy="A worker or the administrators' side of the auth service does so while it runs, and "
+            "`passbook init` once: start one of them.",
+        )
 
 
 class PortBusy(Unavailable):

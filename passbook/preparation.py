@@ -11,6 +11,7 @@ from passbook.couch import CouchClient
 from passbook.couch_configuration import EMBEDDED_VENDOR
 from passbook.errors import Refused
 from passbook.servicedb.engine import ServiceDatabase
+from passbook.witness import keeper
 
 #: The oldest release of CouchDB without known ways around its access control, and the one to install.
 _OLDEST = (3, 3, 3)
@@ -23,17 +24,27 @@ def prepare(
     """Migrate the service database, look whether CouchDB can be used, and see that it takes the gateway's tokens.
 
     Says what it found and did. Raises `Unavailable` when one of them does not answer, `Refused` when it refuses the
-    credentials, or is a CouchDB with known holes.
+    credentials, or is a CouchDB with known holes; `OlderDatabase` when the service database was restored, and
+    nobody has seen to it.
     """
     migrated = database.migrate()
     welcome = asyncio.run(_look(couchdb_url, connect_seconds))
     refuse_outdated(welcome)
+    compare(database, couchdb_url, connect_seconds=connect_seconds)
     _, access = asyncio.run(couch_access.prepare(couchdb_url, connect_seconds=connect_seconds, key=couchdb_jwt_key))
     return {
         "service_database": "migrated" if migrated else "up to date",
         "couchdb": _version(welcome),
         "gateway_acts_as": access,
     }
+
+
+def compare(database: ServiceDatabase, couchdb_url: str, *, connect_seconds: float) -> None:
+    """Compare the service database with its witness, which is made if there was none yet.
+
+    Raises `OlderDatabase` for one that was restored, `WitnessLost`, and what the servers raise.
+    """
+    asyncio.run(keeper.compare(database, couchdb_url, connect_seconds=connect_seconds))
 
 
 def refuse_outdated(welcome: dict[str, Any]) -> None:

@@ -14,9 +14,10 @@ import typer
 
 from passbook import couch_access, listening
 from passbook.context import opened, service_database
-from passbook.errors import Refused
+from passbook.errors import OlderDatabase, Refused
 from passbook.output import Json, print_facts, print_json
 from passbook.settings import Settings
+from passbook.witness import keeper
 from sync_gateway import admin
 from sync_gateway import app as application
 from sync_gateway.checkpoints import Checkpoints
@@ -57,8 +58,9 @@ def gateway(
         gateway_port=settings.gateway_port if port is None else port,
     )
     with opened(settings, couchdb=True, servicedb=True) as outside:
-        with service_database(outside):
-            pass  # it is there and of this release, or the command says what to do
+        with service_database(outside, compared=False) as database:
+            # It is there, of this release and not an older one, or the command says what to do.
+            asyncio.run(keeper.require(database, outside.couchdb_url, connect_seconds=settings.connect_seconds))
         asyncio.run(serve(settings, outside.service_url, outside.couchdb_url))
 
 
@@ -84,7 +86,7 @@ def rotate_key(
 
 
 async def serve(settings: Settings, service_url: str, couchdb_url: str) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT. Raises `OlderDatabase` if one was put in the place of the service database."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGTERM, signal.SIGINT):
@@ -109,7 +111,12 @@ async def serve(settings: Settings, service_url: str, couchdb_url: str) -> None:
             application.serving(built, settings.gateway_host, settings.gateway_port) as port,
         ):
             typer.echo(f"Gateway listens on http://{settings.gateway_host}:{port}/{DATABASE}")
-            await stop.wait()
+            waiting = [asyncio.create_task(event.wait()) for event in (stop, credentials.older)]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for one in waiting:
+                one.cancel()
+        if credentials.older.is_set():
+            raise OlderDatabase
     finally:
         await checkpoints.close()
         await credentials.close()

@@ -7,8 +7,6 @@ synchronised is written down now and then; with that its credential goes on bein
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import time
 from collections import OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
@@ -22,14 +20,15 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from passbook.audit.chain import Head
 from passbook.credentials import same_secret
 from passbook.database import async_sql_engine, database_url
-from passbook.servicedb.tables import device, person, tenant, written
-from sync_gateway import wipes
+from passbook.errors import OlderDatabase
+from passbook.servicedb.memory import Memory
+from passbook.servicedb.tables import audit_event, device, person, tenant, written
+from sync_gateway import basic, wipes
 from sync_gateway.answers import Problem, unauthorized, unavailable
 
-LONGEST_NAME = 200  # characters of a device id
-LONGEST_HEADER = 2048  # characters of an Authorization header
 CONNECT_WITHIN = 5  # seconds
 ANSWER_WITHIN = 3.0  # seconds after which the service database counts as away
 _AT_ONCE = 1000  # devices looked up in one query
@@ -131,6 +130,7 @@ _ANYBODY = (
 )
 # Made once: SQLAlchemy then knows them again without looking at what they are made of.
 _ONE = _LOOKUP.where(device.c.id == bindparam("device"))
+_NEWEST = select(audit_event.c.id, audit_event.c.hash).order_by(audit_event.c.id.desc()).limit(1)
 _SOME = _LOOKUP.where(device.c.id == any_(bindparam("devices", type_=ARRAY(Text))))
 
 
@@ -183,6 +183,9 @@ class DatabaseCredentials:
 
     def __init__(self, engine: AsyncEngine, *, device_days: int, grace: float) -> None:
         self._engine = engine
+        self._memory = Memory(engine.sync_engine)
+        #: Set once an older database was found in the place of ours: nobody is served from it.
+        self.older = asyncio.Event()
         self._days = timedelta(days=device_days)
         self.grace = grace
         self._known: OrderedDict[str, Principal] = OrderedDict()
@@ -210,7 +213,7 @@ class DatabaseCredentials:
         await self._engine.dispose()
 
     async def principal(self, authorization: list[str]) -> Principal:
-        name, secret = _basic(authorization)
+        name, secret = basic.name_and_secret(authorization)
         asked_at = time.monotonic()
         try:
             found = (await self._rows(_ONE, {"device": name}) or [None])[0]
@@ -230,17 +233,17 @@ class DatabaseCredentials:
         return principal
 
     async def ordered(self, authorization: list[str]) -> str:
-        name, secret = _basic(authorization)
+        name, secret = basic.name_and_secret(authorization)
         found = (await self._rows(wipes.ORDERED, {"device": name}) or [None])[0]
         if not same_secret(secret, bytes(found.secret_digest) if found else None):
             raise unauthorized("unknown")
         return name
 
     async def confirm(self, authorization: list[str], nonce: str) -> None:
-        name, secret = _basic(authorization)
+        name, secret = basic.name_and_secret(authorization)
         try:
             good = await self._answered(wipes.confirm(self._engine, name, secret, nonce))
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, OSError, OlderDatabase) as error:
             log.error("service_database_unavailable", error=type(error).__name__)
             raise unavailable() from error
         if not good:
@@ -249,7 +252,7 @@ class DatabaseCredentials:
     async def _order(self, device_id: str) -> str | None:
         try:
             return await self._answered(wipes.waiting(self._engine, device_id))
-        except (SQLAlchemyError, OSError, Problem) as error:
+        except (SQLAlchemyError, OSError, Problem, OlderDatabase) as error:
             # It is revoked all the same; the order comes with the next answer.
             log.warning("wipe_order_unknown", error=type(error).__name__)
             return None
@@ -298,6 +301,12 @@ class DatabaseCredentials:
         """A few people who may read, each as a principal without a device. Raises `Problem` (503)."""
         never = datetime.max.replace(tzinfo=UTC)
         return [Principal("", row.id, row.database_name, True, never) for row in await self._rows(_ANYBODY, {})]
+
+    async def look(self) -> None:
+        """Remember how far the audit log has come. Raises `Problem` (503) when it cannot be told."""
+        for row in await self._rows(_NEWEST, {}):
+            self._memory.note(Head(row.id, bytes(row.hash).hex()))
+            log.debug("audit_log_seen", row=row.id)
 
     def forget(self, kind: str, name: str) -> None:
         """Access of a device, a person, or (`kind` is `tenant`) everybody may have changed.
@@ -354,6 +363,12 @@ class DatabaseCredentials:
                     continue
                 log.error("service_database_unavailable", error=type(error).__name__)
                 raise unavailable() from error
+            except OlderDatabase as error:
+                log.error("older_service_database", problem=error.message, remedy=error.remedy)
+                # Nobody can be told how they stand any more, whatever was known a moment ago.
+                self.forget("tenant", "")
+                self.older.set()
+                raise unavailable() from error
         raise unavailable()
 
     async def _answered(self, asked: Coroutine[Any, Any, _Result]) -> _Result:
@@ -378,21 +393,3 @@ class DatabaseCredentials:
         self._asking.discard(asking)
         if not asking.cancelled():
             asking.exception()  # for nobody, if the device has hung up
-
-
-def _basic(authorization: list[str]) -> tuple[str, bytes]:
-    """Name and secret; for anything malformed a name that no device has, so that it goes the same way."""
-    nothing = "", b""
-    if len(authorization) != 1 or len(authorization[0]) > LONGEST_HEADER:
-        return nothing
-    scheme, _, value = authorization[0].partition(" ")
-    if scheme.lower() != "basic":
-        return nothing
-    try:
-        name, colon, secret = base64.b64decode(value.strip(), validate=True).partition(b":")
-        text = name.decode()
-    except (binascii.Error, ValueError):
-        return nothing
-    if not colon or len(text) > LONGEST_NAME or not text.isprintable():
-        return nothing
-    return text, secret

@@ -128,6 +128,10 @@ class Watch:
             if (everybody or devices) and not await self.look(devices):
                 # Whoever it was about will be among everybody.
                 self._everybody = True
+            else:
+                # What was just heard of stands in the audit log: remember it, before another database may come.
+                with contextlib.suppress(Problem):
+                    await self._credentials.look()
 
     async def _tick(self) -> None:
         while True:

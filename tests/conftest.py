@@ -21,7 +21,7 @@ from passbook.settings import Settings
 from sample_institution.institution import Institution, fill
 from sample_institution.tables import create_schema
 from tests.support import containers
-from tests.support.databases import MariaDB, Postgres, mariadb
+from tests.support.databases import MariaDB, Postgres, mariadb, witnessed
 from tests.support.stage import Stage
 
 REAL_COUCHDB = os.environ.get("PASSBOOK_TEST_COUCHDB_URL", "")
@@ -122,8 +122,9 @@ def migrated(pg: Postgres) -> Iterator[str]:
 
 @pytest.fixture
 def service_url(pg: Postgres, migrated: str) -> Iterator[str]:
-    """A service database with nobody in it."""
+    """A service database with nobody in it, on which processes start."""
     with pg.database(migrated) as url:
+        witnessed(url)
         yield url
 
 

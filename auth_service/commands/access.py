@@ -19,7 +19,7 @@ Why = Annotated[str, typer.Option("--reason", help="Why; goes into the audit log
 @app.command()
 def show(as_json: Json = False) -> None:
     """Show whether anybody at all may sign in or synchronise."""
-    with transaction() as connection:
+    with transaction(compared=False) as connection:
         _print(tenant.show(connection), as_json)
 
 
@@ -38,7 +38,7 @@ def on(reason: Why, as_json: Json = False) -> None:
 def _switch(to_open: bool, reason: str, as_json: bool) -> None:
     if not reason.strip():
         raise Refused("Say why.", remedy="--reason 'core migration, back on Monday'")
-    with transaction() as connection:
+    with transaction(compared=to_open) as connection:
         _print(tenant.switch(connection, at_keyboard(), to_open=to_open, reason=reason), as_json)
 
 

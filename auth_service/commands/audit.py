@@ -39,7 +39,7 @@ def list_(
     """Show what happened, newest first."""
     if event is not None and event not in kinds():
         raise Refused(f"{event!r} is no event.", remedy=f"They are: {', '.join(sorted(kinds()))}.")
-    with transaction() as connection:
+    with transaction(compared=False) as connection:
         if person is not None:
             with suppress(NotFound):  # somebody who was erased is in the log by id
                 person = person_id_of(connection, person)
@@ -85,7 +85,7 @@ def verify(
 ) -> None:
     """Prove that no row was changed, taken out or put in. Exit 1 names the first row that does not hold."""
     anchors = [Head.parse(text) for text in anchor]
-    with transaction() as connection:
+    with transaction(compared=False) as connection:
         rows = connection.execute(select(func.count()).select_from(audit_event)).scalar_one()
         with reporting("rows") as reporter:
             verdict = chain.verify(connection, anchors=anchors, progress=lambda done: reporter.update(done, rows))
@@ -96,11 +96,12 @@ def verify(
         "anchor": str(verdict.head) if verdict.head else None,
         "broken": verdict.broken,
         "why": verdict.why,
+        "lost": [f"{one.common + 1} to {one.until} (row {one.told_by})" for one in verdict.lost if one.until],
     }
     if as_json:
         print_json(facts)
     else:
-        print_facts({name: value for name, value in facts.items() if value not in (None, "")})
+        print_facts({name: value for name, value in facts.items() if value not in (None, "", [])})
     if not verdict.ok:
         raise CheckFailed(f"Row {verdict.broken} of the audit log does not hold: {verdict.why}.")
 

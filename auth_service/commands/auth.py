@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import socket
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Annotated, get_args
 
@@ -19,10 +20,12 @@ from auth_service.service import Part, Service
 from auth_service.serving import Server
 from passbook import listening
 from passbook.context import Outside, opened, service_database
+from passbook.couch import CouchClient
 from passbook.errors import Refused
 from passbook.output import Json, print_facts, print_json
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.settings import Settings
+from passbook.witness import keeper
 
 app = typer.Typer(help="Serve people and administrators: sign-in, devices, administration.")
 
@@ -73,7 +76,9 @@ def auth(
             until_the_end.enter_context(one)
         # People's side has no business with CouchDB; administration deletes the databases of people who are erased.
         outside = until_the_end.enter_context(opened(settings, servicedb=True, couchdb="administration" in parts))
-        database = until_the_end.enter_context(service_database(outside, connections=THREADS))
+        database = until_the_end.enter_context(service_database(outside, connections=THREADS, compared=False))
+        connect_seconds = settings.connect_seconds
+        asyncio.run(keeper.require(database, outside.couchdb_url, connect_seconds=connect_seconds))
         asyncio.run(_serve(_service(outside, database, parts), sockets))
 
 
@@ -111,4 +116,34 @@ async def _serve(service: Service, sockets: list[socket.socket]) -> None:
     def begun() -> None:
         typer.echo(f"Auth service listens on http://{f'[{host}]' if ':' in host else host}:{port}")
 
-    await Server(service, sockets, begun).serve()
+    server = Server(service, sockets, begun)
+    async with _watching(service, server):
+        await server.serve()
+
+
+@contextlib.asynccontextmanager
+async def _watching(service: Service, server: Server) -> AsyncIterator[None]:
+    """Keep the witness, where CouchDB's administrator is known; else look that the database stays the one it is.
+
+    If it does not, the server ends, and why is raised once this is left.
+    """
+    stopping = asyncio.Event()
+
+    async def stop() -> None:
+        await stopping.wait()
+        server.should_exit = True
+
+    ending = asyncio.create_task(stop())
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            if service.couchdb_url:
+                seconds = service.settings.connect_seconds
+                couch = await stack.enter_async_context(
+                    CouchClient(service.couchdb_url, connections=1, connect_seconds=seconds)
+                )
+                await stack.enter_async_context(keeper.keeping(service.database, couch, stopping))
+            else:
+                await stack.enter_async_context(keeper.looking(service.database, stopping))
+            yield
+    finally:
+        ending.cancel()

@@ -33,11 +33,11 @@ FromInput = Annotated[bool, typer.Option("--password-stdin", help="Read the pass
 
 
 @contextmanager
-def transaction() -> Iterator[Connection]:
-    """A transaction of the configured (or embedded) service database."""
+def transaction(*, compared: bool = True) -> Iterator[Connection]:
+    """A transaction of the configured (or embedded) service database; `compared` as `service_database` has it."""
     with (
         opened(Settings.load(), servicedb=True) as outside,
-        service_database(outside) as database,
+        service_database(outside, compared=compared) as database,
         database.begin() as connection,
     ):
         yield connection

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, func, insert, select, true
 from passbook.audit import repeats
 from passbook.audit.events import Event
 from passbook.audit.repeats import Sight
+from passbook.audit.restores import ServiceDatabaseRestored
 from passbook.credentials import new_id
 from passbook.errors import Refused
 from passbook.servicedb.tables import audit_event
@@ -81,6 +82,20 @@ class Head:
 
 
 @dataclass(frozen=True)
+class Lost:
+    """Rows that a restored service database does not have, as its log tells: after `common`, up to `until`."""
+
+    #: The row that tells so.
+    told_by: int
+    common: int
+    until: int
+
+    def has(self, number: int) -> bool:
+        """Whether a row of this number was lost (another may have the number now)."""
+        return self.common < number <= self.until
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What a verification found: how many rows hold, and the first that does not."""
 
@@ -88,6 +103,8 @@ class Verdict:
     head: Head | None
     broken: int | None = None
     why: str = ""
+    #: Rows that were lost when the service database was restored: what was recorded about that.
+    lost: tuple[Lost, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -106,7 +123,8 @@ class Pending:
         #: Those that may be one of many, by their place among the rows.
         self._sights: dict[int, Sight] = {}
 
-    def add(self, by: Actor, event: Event, reason: str) -> None:
+    def add(self, by: Actor, event: Event, reason: str, *, number: int = 0) -> None:
+        """Keep an event for the flush. It gets the next number, or `number` if that is higher."""
         fields = event.fields()
         if event.in_full is not None:
             self._sights[len(self._rows)] = Sight(
@@ -129,14 +147,15 @@ class Pending:
                 "request_id": by.request_id,
                 "address": by.address,
                 "detail": _canonical(fields),
+                "id": number,
             }
         )
 
-    def flush(self, connection: Connection) -> None:
-        """Append the rows to the chain, but for repeats, which are counted."""
+    def flush(self, connection: Connection) -> Head | None:
+        """Append the rows to the chain, but for repeats, which are counted; its new head, or None for no rows."""
         self._leave_out_repeats(connection)
         if not self._rows:
-            return
+            return None
         connection.execute(select(func.pg_advisory_xact_lock(_CHAIN_LOCK)))
         # A statement of its own, begun with the lock held: else it would not see what the last holder wrote.
         last = select(audit_event.c.id, audit_event.c.hash).order_by(audit_event.c.id.desc()).limit(1).subquery()
@@ -148,11 +167,12 @@ class Pending:
         ).one()
         previous = bytes(previous)
         for row in self._rows:
-            number += 1
+            number = max(number + 1, row["id"])
             row |= {"id": number, "at": now, "previous_hash": previous}
             previous = row["hash"] = _hash(row)
         connection.execute(insert(audit_event), self._rows)
         self._rows = []
+        return Head(number, previous.hex())
 
     def _leave_out_repeats(self, connection: Connection) -> None:
         if not self._sights:
@@ -182,6 +202,24 @@ def record(connection: Connection, by: Actor, event: Event, *, reason: str = "")
     pending.add(by, event, reason)
 
 
+def go_on(connection: Connection, by: Actor, *, common: int, until: Head | None, reason: str) -> None:
+    """Record that the log goes on after a restore: its next number is higher than any that was lost.
+
+    `common` is the last row known to be in both logs, `until` the last one that is known to have been lost. Nobody
+    else adds to the chain from here to the commit, so nothing may be locked after this.
+    """
+    connection.execute(select(func.pg_advisory_xact_lock(_CHAIN_LOCK)))
+    last = head(connection)
+    pending: Pending = connection.info[PENDING]
+    event = ServiceDatabaseRestored(
+        common=common,
+        until=until.id if until else 0,
+        anchor=str(until) if until else "",
+        follows=last.id if last else 0,
+    )
+    pending.add(by, event, reason, number=event.until + 1)
+
+
 def head(connection: Connection) -> Head | None:
     """The last row, or None for an empty log."""
     row = connection.execute(
@@ -190,24 +228,56 @@ def head(connection: Connection) -> Head | None:
     return Head(row.id, bytes(row.hash).hex()) if row else None
 
 
+def has(connection: Connection, anchor: Head | None) -> bool:
+    """Whether the log has this row; of None, it has."""
+    if anchor is None:
+        return True
+    found = connection.execute(select(audit_event.c.hash).where(audit_event.c.id == anchor.id)).scalar()
+    return found is not None and bytes(found).hex() == anchor.hash
+
+
+def lost(connection: Connection) -> list[Lost]:
+    """What the log tells of rows that were lost when the service database was restored, oldest first."""
+    rows = connection.execute(
+        select(audit_event).where(audit_event.c.event == ServiceDatabaseRestored.name()).order_by(audit_event.c.id)
+    )
+    told = [(row.id, msgspec.json.decode(row.detail)) for row in rows]
+    return [Lost(number, detail["common"], detail["until"]) for number, detail in told]
+
+
 def verify(
     connection: Connection, *, anchors: Sequence[Head] = (), progress: Callable[[int], None] = lambda _: None
 ) -> Verdict:
-    """Walk the chain from its beginning. The first row that does not hold is named; `anchors` must be in it."""
-    previous, number = _BEGINNING, 0
-    known = {anchor.id: anchor.hash for anchor in anchors}
+    """Walk the chain from its beginning. The first row that does not hold is named; `anchors` must be in it.
+
+    Where the service database was restored from a back-up, the log says which numbers it lost: an anchor among
+    them is not missed.
+    """
+    previous, number, rows = _BEGINNING, 0, 0
+    missed = {anchor.id: anchor.hash for anchor in anchors}
+    lost: list[Lost] = []
     for row in _walk(connection):
-        number += 1
-        problem = _problem(row, number, previous, known)
+        restored = _restored(row, number)
+        number = row.id if restored else number + 1
+        problem = _problem(row, number, previous)
         if problem:
-            return Verdict(number - 1, None, min(row.id, number) if row.id > number else row.id, problem)
+            return Verdict(rows, None, min(row.id, number) if row.id > number else row.id, problem)
+        if restored:
+            lost.append(restored)
+        rows += 1
         previous = bytes(row.hash)
-        if number % _AT_ONCE == 0:
-            progress(number)
-    missing = min((anchor for anchor in known if anchor > number), default=None)
-    if missing is not None:
-        return Verdict(number, None, number + 1, f"the log ends before row {missing}, which an anchor names")
-    return Verdict(number, Head(number, previous.hex()) if number else None)
+        if missed.get(number) == previous.hex():
+            del missed[number]
+        if rows % _AT_ONCE == 0:
+            progress(rows)
+    missing = min((anchor for anchor in missed if not any(one.has(anchor) for one in lost)), default=None)
+    if missing is None:
+        return Verdict(rows, Head(number, previous.hex()) if number else None, lost=tuple(lost))
+    if missing > number:
+        why = f"the log ends before row {missing}, which an anchor names"
+        return Verdict(rows, None, number + 1, why, tuple(lost))
+    why = "it is not the row that the anchor names: the log was made anew"
+    return Verdict(rows, None, missing, why, tuple(lost))
 
 
 def entries(
@@ -258,15 +328,22 @@ def _walk(connection: Connection) -> Iterator[Row[Any]]:
         after = rows[-1].id
 
 
-def _problem(row: Row[Any], number: int, previous: bytes, anchors: dict[int, str]) -> str:
+def _restored(row: Row[Any], number: int) -> Lost | None:
+    """What the row tells of a restore, if it does, and if it follows the row before it as it says."""
+    if row.event != ServiceDatabaseRestored.name():
+        return None
+    told = msgspec.json.decode(row.detail)
+    follows, until = told["follows"], told["until"]
+    return Lost(row.id, told["common"], until) if (follows, max(follows, until) + 1) == (number, row.id) else None
+
+
+def _problem(row: Row[Any], number: int, previous: bytes) -> str:
     if row.id != number:
         return f"row {number} is missing" if row.id > number else f"row {row.id} was put before the beginning"
     if bytes(row.previous_hash) != previous:
         return "it does not follow the row before it"
     if bytes(row.hash) != _hash(row._asdict()):
         return "its content is not what was recorded"
-    if number in anchors and anchors[number] != bytes(row.hash).hex():
-        return "it is not the row that the anchor names: the log was made anew"
     return ""
 
 

@@ -16,9 +16,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
-from passbook.audit.chain import PENDING, Pending
+from passbook.audit.chain import PENDING, Head, Pending, head
 from passbook.database import database_url, speaking_to, sql_engine
 from passbook.errors import Refused
+from passbook.servicedb.memory import Memory
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,25 +40,33 @@ class ServiceDatabase:
             pool_pre_ping=True,
             connect_args={"connect_timeout": max(1, round(connect_seconds))},
         )
+        self.memory = Memory(self.engine)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A transaction, committed at the end, with what was recorded in it for the audit log.
 
-        Raises `Unavailable` or `Refused` when the database cannot be reached.
+        Raises `Unavailable` or `Refused` when the database cannot be reached, `OlderDatabase` when another one was
+        put in its place.
         """
-        with (
-            speaking_to("service database", self.url, "PASSBOOK_SERVICE_DB_URL"),
-            self.engine.begin() as connection,
-        ):
-            pending = connection.info[PENDING] = Pending()
-            yield connection
-            pending.flush(connection)
+        with speaking_to("service database", self.url, "PASSBOOK_SERVICE_DB_URL"):
+            with self.engine.begin() as connection:
+                pending = connection.info[PENDING] = Pending()
+                yield connection
+                newest = pending.flush(connection)
+            self.memory.note(newest)
 
     def run(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`function(connection, …)` in a transaction of its own: what a thread is given to do."""
         with self.begin() as connection:
             return function(connection, *args, **kwargs)
+
+    def look(self) -> Head | None:
+        """The newest row of the audit log, which is remembered. Errors as of `begin`."""
+        with self.begin() as connection:
+            found = head(connection)
+        self.memory.note(found)
+        return found
 
     def migrate(self) -> bool:
         """Bring the schema to the newest revision; whether there was anything to do.

@@ -10,6 +10,7 @@ from passbook.context import Outside
 from passbook.couch import CouchClient
 from passbook.errors import LedgerUnsuitable
 from passbook.servicedb.engine import ServiceDatabase
+from passbook.witness.keeper import Keeper
 from sync_worker.cycle import Worker
 from sync_worker.ledger.connection import LedgerConnection
 from sync_worker.ledger.pictures import Pictures
@@ -28,7 +29,8 @@ def _prepare(reader: LedgerReader, *, sample: bool) -> None:
 
 @asynccontextmanager
 async def worker(outside: Outside, database: ServiceDatabase) -> AsyncIterator[Worker]:
-    """A `Worker` on the servers of `outside`. Raises `Unavailable` or `Refused` if one of them cannot be used."""
+    """A `Worker` on the servers of `outside`. Raises `Unavailable` or `Refused` if one of them cannot be used,
+    `OlderDatabase` or `WitnessLost` if the service database is not what its witness says."""
     settings = outside.settings
     # A pass makes millions of small objects that die young and hold no cycles: looking for cycles among them as
     # often as Python does by default is a tenth of its work.
@@ -40,13 +42,15 @@ async def worker(outside: Outside, database: ServiceDatabase) -> AsyncIterator[W
     )
     reader = LedgerReader(ledger, Pictures(settings.image_dir, settings.image_max_bytes))
     try:
-        _prepare(reader, sample=not settings.ledger_url)
         async with CouchClient(
             outside.couchdb_url,
             connections=settings.couchdb_connections,
             connect_seconds=settings.connect_seconds,
         ) as couch:
             await couch.check()
+            # First of all, also where the ledger is away: gateways wait for somebody who has compared.
+            await Keeper(database, couch).compare()
+            _prepare(reader, sample=not settings.ledger_url)
             yield Worker(Parts(settings, reader, couch, database))
     finally:
         ledger.dispose()

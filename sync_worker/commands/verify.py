@@ -34,7 +34,7 @@ def verify(
 
     with (
         opened(Settings.load(), servicedb=True, couchdb=True, ledger=True) as outside,
-        service_database(outside) as database,
+        service_database(outside, compared=False) as database,
     ):
         with database.begin() as connection:
             only = person_id_of(connection, person) if person is not None else None

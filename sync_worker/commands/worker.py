@@ -12,6 +12,7 @@ from passbook.context import opened, service_database
 from passbook.output import Json, print_facts, print_json
 from passbook.progress import reporting
 from passbook.settings import Settings
+from passbook.witness.keeper import keeping
 from sync_worker.commands.session import worker
 from sync_worker.cycle import Worker
 from sync_worker.ledger.reader import Failure
@@ -38,7 +39,7 @@ def once(as_json: Json = False) -> None:
 
     with (
         opened(Settings.load(), servicedb=True, couchdb=True, ledger=True) as outside,
-        service_database(outside) as database,
+        service_database(outside, compared=False) as database,
     ):
         summary, done = asyncio.run(work())
     _name_failures(done)
@@ -69,11 +70,14 @@ def run(as_json: Json = False) -> None:
                 named.update(one.failed)
                 _print(summary, as_json)
 
-            await Loop(one, database, interval_seconds=settings.worker_interval_seconds, tell=tell).run(stopping)
+            async with keeping(database, one.couch, stopping):
+                await Loop(one, database, interval_seconds=settings.worker_interval_seconds, tell=tell).run(
+                    stopping
+                )
 
     with (
         opened(settings, servicedb=True, couchdb=True, ledger=True) as outside,
-        service_database(outside) as database,
+        service_database(outside, compared=False) as database,
     ):
         asyncio.run(work())
 

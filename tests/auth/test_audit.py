@@ -16,8 +16,10 @@ from auth_service.limits import PAIR_FREE
 from passbook.audit import chain
 from passbook.audit.events import Event, WrongDoor, kinds
 from passbook.audit.repeats import WHILE
+from passbook.audit.restores import WitnessRenewed
 from passbook.servicedb import tables
 from passbook.servicedb.engine import ServiceDatabase
+from passbook.witness import note
 from sync_gateway.credentials import DatabaseCredentials
 from tests.auth.running import passbook
 from tests.auth.test_signing_in import NEW, basic
@@ -193,6 +195,15 @@ def operator_s_day(service_url: str, directory: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def restored_day(database: ServiceDatabase) -> None:
+    """The service database turns out to be a back-up, and CouchDB is lost with the witness."""
+    with database.begin() as connection:
+        note.write_older(connection, chain.Head(1_000, "0" * 64))
+    with database.begin() as connection:
+        chain.go_on(connection, TESTER, common=1, until=None, reason="")
+        chain.record(connection, TESTER, WitnessRenewed())
+
+
 async def test_everything_that_can_be_recorded_is(strict: Office, service_url: str, tmp_path: Path) -> None:
     await people_s_day(strict)
     await lost_phone(strict, service_url)
@@ -205,6 +216,7 @@ async def test_everything_that_can_be_recorded_is(strict: Office, service_url: s
         connection.execute(update(tables.audit_repeat).values(since=func.now() - WHILE))
     with strict.database.begin() as connection:
         chain.tell_repeats(connection)
+    restored_day(strict.database)
     rows = strict.since(0)
     assert {row.event for row in rows} == kinds().keys()
     for row in rows:
@@ -214,7 +226,7 @@ async def test_everything_that_can_be_recorded_is(strict: Office, service_url: s
         assert detail.keys() == expected - {"person", "device"}, row.event
         assert (row.device is not None) == ("device" in expected), row.event
         assert row.person is not None or "person" not in expected or row.event in MAYBE_OF_NOBODY, row.event
-        if row.event in AT_A_GATEWAY:
+        if row.event in OF_NO_REQUEST:
             assert (row.request_id, row.address) == ("", "")
             continue
         assert row.request_id or row.actor == TESTER.id
@@ -228,8 +240,8 @@ async def test_everything_that_can_be_recorded_is(strict: Office, service_url: s
         assert chain.verify(connection).ok
 
 
-#: What a device says to a gateway, which knows no address that means anything.
-AT_A_GATEWAY = {"WipeConfirmed"}
+#: What a device says to a gateway, which knows no address that means anything; and what nobody's request did.
+OF_NO_REQUEST = {"WipeConfirmed", "OlderDatabaseFound"}
 #: Events that may be of a person, of an administrator, or of nobody who is known.
 MAYBE_OF_NOBODY = {
     "SignInFailed",

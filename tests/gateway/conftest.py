@@ -35,6 +35,7 @@ from sync_gateway.credentials import DatabaseCredentials
 from sync_gateway.proxy import Upstream
 from sync_gateway.watch import Watch
 from tests.support.couch import Couch
+from tests.support.databases import witnessed
 
 REAL = os.environ.get("PASSBOOK_TEST_COUCHDB_URL", "")
 NOW = dt.datetime.now(dt.UTC)
@@ -52,6 +53,7 @@ def service_url(embedded_settings: Settings) -> Iterator[str]:
         database = ServiceDatabase(url)
         database.migrate()
         database.dispose()
+        witnessed(url)
         yield url
 
 

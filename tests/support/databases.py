@@ -14,6 +14,8 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from passbook.database import database_url
+from passbook.servicedb.engine import ServiceDatabase
+from passbook.witness import note
 from tests.support import containers
 
 
@@ -38,8 +40,34 @@ class Postgres:
         with self._admin.connect() as connection:
             connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
 
+    def copy(self, source: str, name: str) -> None:
+        """Make `name` a copy of the database `source`, whoever is connected to either, and whatever `name` was."""
+        with self._admin.connect() as connection:
+            connection.exec_driver_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            # A template must have no connections; whoever comes back at once is sent away again.
+            connection.exec_driver_sql(f'ALTER DATABASE "{source}" ALLOW_CONNECTIONS false')
+            connection.exec_driver_sql(
+                f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{source}'"
+            )
+            connection.exec_driver_sql(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
+            connection.exec_driver_sql(f'ALTER DATABASE "{source}" ALLOW_CONNECTIONS true')
+
+    def drop(self, name: str) -> None:
+        """Remove a database, if it is there."""
+        with self._admin.connect() as connection:
+            connection.exec_driver_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
     def close(self) -> None:
         self._admin.dispose()
+
+
+def witnessed(url: str) -> None:
+    """Let processes start on this service database for the next hour, as if somebody had compared it."""
+    database = ServiceDatabase(url, connections=1)
+    with database.begin() as connection:
+        note.write(connection, None)
+        connection.execute(sa.text("UPDATE witnessed SET compared_at = now() + interval '1 hour'"))
+    database.dispose()
 
 
 class MariaDB:

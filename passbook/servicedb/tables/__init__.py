@@ -10,7 +10,14 @@ from passbook.servicedb.tables.access import (
     signing_key,
 )
 from passbook.servicedb.tables.base import metadata
-from passbook.servicedb.tables.oversight import administrator_act, approval, audit_event, audit_repeat, tenant
+from passbook.servicedb.tables.oversight import (
+    administrator_act,
+    approval,
+    audit_event,
+    audit_repeat,
+    tenant,
+    witnessed,
+)
 from passbook.servicedb.tables.people import (
     device,
     device_checkpoint,
@@ -43,5 +50,6 @@ __all__ = [
     "signing_key",
     "tenant",
     "wipe_order",
+    "witnessed",
     "written",
 ]

@@ -38,6 +38,26 @@ tenant = Table(
     instant("changed_at", required=True),
 )
 
+#: One row: when this database was last compared with the witness of its audit log (`passbook.witness`).
+witnessed = Table(
+    "witnessed",
+    metadata,
+    Column(
+        "singleton",
+        Boolean,
+        CheckConstraint("singleton", name="singleton"),
+        primary_key=True,
+        server_default=text("true"),
+    ),
+    #: Which database it was: cluster, timeline and number. One that was restored has others. Empty: never compared.
+    Column("place", Text, nullable=False, server_default=""),
+    instant("compared_at"),
+    #: The row of the audit log that the witness had: ID:HASH.
+    Column("anchor", Text, nullable=False, server_default=""),
+    #: The row of the audit log that this database lacks: it is older. Empty while it lacks none.
+    Column("lacks", Text, nullable=False, server_default=""),
+)
+
 #: An act that one administrator asked for and another must approve.
 approval = Table(
     "approval",
