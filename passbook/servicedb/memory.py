@@ -15,8 +15,6 @@ from sqlalchemy.exc import DBAPIError
 from passbook.audit.chain import Head
 from passbook.errors import OlderDatabase
 
-_LOOK = "SELECT hash FROM audit_event WHERE id = %s"
-
 
 class Memory:
     """The newest row of the audit log that was seen over an engine."""
@@ -36,7 +34,7 @@ class Memory:
             return
         cursor = connection.cursor()
         try:
-            cursor.execute(_LOOK, (head.id,))
+            cursor.execute("SELECT hash FROM audit_event WHERE id = %s", (head.id,))
             row = cursor.fetchone()
         except (psycopg.errors.UndefinedTable, DBAPIError):
             row = None  # there is no such log at all

@@ -25,11 +25,6 @@ GOOD_FOR = timedelta(minutes=5)
 #: How long such a process waits for somebody who can, seconds, and how often it looks.
 PATIENCE = 30.0
 _LOOK_EVERY = 0.5
-_HERE = text(
-    "SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()),"
-    " (SELECT timeline_id FROM pg_control_checkpoint()),"
-    " (SELECT oid FROM pg_database WHERE datname = current_database()))"
-)
 _CLOSED = "The service database is older than its witness."
 
 log = structlog.get_logger()
@@ -114,4 +109,9 @@ def wait_for_comparison(database: ServiceDatabase, *, patience: float = PATIENCE
 
 
 def _here(connection: Connection) -> str:
-    return str(connection.execute(_HERE).scalar_one())
+    query = text(
+        "SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()),"
+        " (SELECT timeline_id FROM pg_control_checkpoint()),"
+        " (SELECT oid FROM pg_database WHERE datname = current_database()))"
+    )
+    return str(connection.execute(query).scalar_one())
