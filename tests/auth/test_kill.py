@@ -500,6 +500,8 @@ class Switch(Scene):
 
 
 class CreateAdministrator(Create):
+    settings: ClassVar = {"PASSBOOK_HOURLY_ACTS": "add_administrator=50", **Scene.settings}
+
     def ask(self) -> Awaitable[Answer]:
         return self.admin("POST", "/administrators", {"username": self.name, "role": "owner", "password": PASSWORD})
 
