@@ -80,15 +80,14 @@ def start(
 ) -> Opened:
     """A new session, on the phone of this installation."""
     session_id = new_id("session")
-    connection.execute(
-        insert(session).values(
-            id=session_id,
-            person_id=principal.person,
-            administrator_id=principal.administrator,
-            expires_at=func.now() + terms.longest,
-            installation=installation,
-        )
-    )
+    values = {
+        "person_id": principal.person,
+        "administrator_id": principal.administrator,
+        "installation": installation,
+    }
+    # What is null is not named: each side may write the sessions of its own people alone.
+    named = {name: value for name, value in values.items() if value is not None}
+    connection.execute(insert(session).values(id=session_id, expires_at=func.now() + terms.longest, **named))
     return Opened(session_id, principal, _new_token(connection, terms, session_id, None))
 
 
@@ -209,7 +208,7 @@ def end_without_device(connection: Connection, person_id: str) -> int:
     To be called when devices of theirs were revoked, with the person's row locked. Sessions that were begun on
     those phones end, and so do all of which nobody knows where they are.
     """
-    elsewhere = exists().where(
+    elsewhere = exists(device.c.id).where(
         device.c.person_id == person_id,
         device.c.installation == session.c.installation,
         device.c.revoked_at.is_(None),

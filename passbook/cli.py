@@ -87,6 +87,12 @@ def init(
             help="Give this PostgreSQL role what running Passbook takes; the audit log it can only add to."
         ),
     ] = "",
+    roles: Annotated[
+        bool,
+        typer.Option(
+            "--roles", help="Make a PostgreSQL role for each process, with the rights it needs and no others."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Prepare everything: migrate the service database, configure CouchDB, first administrator. Can be repeated."""
@@ -108,6 +114,12 @@ def init(
             compare(database, outside.couchdb_url, connect_seconds=settings.connect_seconds)
             if grant_to:
                 done["granted_to"] = database.grant_to(grant_to)
+            if roles:
+                made = database.make_roles(settings.service_db_roles, settings.service_db_passwords)
+                done |= {f"{process}_connects_as": address for process, address in made.items()}
+            else:
+                # An upgrade may want more or less of them.
+                database.refresh_roles(settings.service_db_roles)
         finally:
             database.dispose()
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -60,8 +60,10 @@ def opened(
 
 
 @contextmanager
-def service_database(outside: Outside, *, connections: int = 5, compared: bool = True) -> Iterator[ServiceDatabase]:
-    """The service database of `outside`, prepared for this release.
+def service_database(
+    outside: Outside, *, connections: int = 5, compared: bool = True, processes: Collection[str] = ()
+) -> Iterator[ServiceDatabase]:
+    """The service database of `outside`, prepared for this release, and its user for what these processes do.
 
     The embedded one is prepared on the way; one of the operator's own only by `passbook init`, and `Refused`
     says so. Raises `OlderDatabase` or `NotWitnessed` for one that was restored and nobody has seen to, unless
@@ -73,6 +75,8 @@ def service_database(outside: Outside, *, connections: int = 5, compared: bool =
     try:
         if outside.settings.service_db_url:
             database.require_migrated()
+            if processes:
+                database.require_rights(processes)
         else:
             database.migrate()
         if compared:

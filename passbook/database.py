@@ -44,7 +44,8 @@ _DENIALS = ("permission denied", "(1142,", "(1143,")
 
 def database_url(address: str) -> URL:
     """The SQLAlchemy address for what an operator wrote: `postgresql://…` or `mysql://…`, driver filled in."""
-    if can_be_misread(address):
+    # A space ends nothing here, and SQLAlchemy writes it as it is.
+    if can_be_misread(address.replace(" ", "%20")):
         raise Refused(
             "The address of a database cannot be read.",
             remedy="Write @, /, ? and # in its user name and password as %40, %2F, %3F and %23.",

@@ -43,6 +43,29 @@ DECLARATIONS = (
         secret=True,
     ),
     Declaration(
+        "service_db_roles",
+        str,
+        "passbook",
+        "How the names of the PostgreSQL roles begin that `passbook init --roles` makes: passbook_gateway, "
+        "passbook_people, passbook_administration, passbook_worker.",
+    ),
+    *(
+        Declaration(
+            f"service_db_{process}_password",
+            str,
+            "",
+            f"Password that `passbook init --roles` gives to {whose}. Unset: a new role gets one made at random, "
+            "which is shown once.",
+            secret=True,
+        )
+        for process, whose in (
+            ("gateway", "the gateway's role"),
+            ("people", "the role of `passbook auth --only people`"),
+            ("administration", "the role of `passbook auth --only administration`"),
+            ("worker", "the worker's role"),
+        )
+    ),
+    Declaration(
         "couchdb_url",
         str,
         "",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -31,6 +32,11 @@ class Settings:
 
     ledger_url: str
     service_db_url: str
+    service_db_roles: str
+    service_db_gateway_password: str
+    service_db_people_password: str
+    service_db_administration_password: str
+    service_db_worker_password: str
     couchdb_url: str
     couchdb_jwt_key: str
     public_url: str
@@ -126,6 +132,11 @@ class Settings:
     def _check(self) -> None:
         _check_url("PASSBOOK_LEDGER_URL", self.ledger_url, ("postgresql", "postgres", "mysql", "mariadb"))
         _check_url("PASSBOOK_SERVICE_DB_URL", self.service_db_url, ("postgresql", "postgres"))
+        if re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", self.service_db_roles) is None:
+            raise Refused(
+                f"PASSBOOK_SERVICE_DB_ROLES={self.service_db_roles!r} cannot begin the name of a role.",
+                remedy="Write small letters, digits and _, for example passbook.",
+            )
         _check_url("PASSBOOK_COUCHDB_URL", self.couchdb_url, ("http", "https"))
         _check_url("PASSBOOK_PUBLIC_URL", self.public_url, ("http", "https"))
         _check_url("PASSBOOK_AUTH_URL", self.auth_url, ("http", "https"))
@@ -170,6 +181,16 @@ class Settings:
             raise Refused(f"PASSBOOK_LOG_LEVEL={self.log_level!r} is not debug, info, warning or error.")
         if self.log_format not in ("text", "json"):
             raise Refused(f"PASSBOOK_LOG_FORMAT={self.log_format!r} is neither text nor json.")
+
+    @property
+    def service_db_passwords(self) -> dict[str, str]:
+        """By process, the password of its role; empty where none is given."""
+        return {
+            "gateway": self.service_db_gateway_password,
+            "people": self.service_db_people_password,
+            "administration": self.service_db_administration_password,
+            "worker": self.service_db_worker_password,
+        }
 
     @property
     def proxies(self) -> list[str]:

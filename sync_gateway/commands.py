@@ -58,7 +58,7 @@ def gateway(
         gateway_port=settings.gateway_port if port is None else port,
     )
     with opened(settings, couchdb=True, servicedb=True) as outside:
-        with service_database(outside, compared=False) as database:
+        with service_database(outside, compared=False, processes=("gateway",)) as database:
             # It is there, of this release and not an older one, or the command says what to do.
             asyncio.run(keeper.require(database, outside.couchdb_url, connect_seconds=settings.connect_seconds))
         asyncio.run(serve(settings, outside.service_url, outside.couchdb_url))

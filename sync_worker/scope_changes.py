@@ -25,8 +25,8 @@ Pending = dict[str, list[int]]
 
 def any_waiting(connection: Connection) -> bool:
     """Whether there is a change to carry out, or somebody to erase."""
-    changes = exists().where(scope_change.c.carried_out_at.is_(None))
-    leavers = exists().where(person.c.state == "deleting")
+    changes = exists(scope_change.c.id).where(scope_change.c.carried_out_at.is_(None))
+    leavers = exists(person.c.id).where(person.c.state == "deleting")
     return bool(connection.execute(select(or_(changes, leavers))).scalar())
 
 

@@ -22,6 +22,7 @@ from sample_institution.institution import Institution, fill
 from sample_institution.tables import create_schema
 from tests.support import containers
 from tests.support.databases import MariaDB, Postgres, mariadb, witnessed
+from tests.support.roles import make_roles
 from tests.support.stage import Stage
 
 REAL_COUCHDB = os.environ.get("PASSBOOK_TEST_COUCHDB_URL", "")
@@ -112,10 +113,11 @@ def filled(pg: Postgres) -> Iterator[Template]:
 
 @pytest.fixture(scope="session")
 def migrated(pg: Postgres) -> Iterator[str]:
-    """Name of a service database as migrations make it, to be copied."""
+    """Name of a service database as migrations make it, with a role for each process, to be copied."""
     with pg.database() as url:
         database = ServiceDatabase(url)
         database.migrate()
+        make_roles(database)
         database.dispose()
         yield url.split("/")[-1].split("?")[0]
 

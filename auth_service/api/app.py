@@ -119,8 +119,9 @@ def _sweep_once(service: Service, told: chain.Head | None) -> chain.Head | None:
     with service.database.begin() as connection:
         devices.sweep(connection, service.device_terms)
         sessions.sweep(connection)
-        bounds.sweep(connection)
-        waiting.sweep(connection)
+        if "administration" in service.parts:
+            bounds.sweep(connection)
+            waiting.sweep(connection)
         service.limits.sweep(connection)
         chain.tell_repeats(connection)
         head = chain.head(connection)

@@ -76,7 +76,9 @@ def auth(
             until_the_end.enter_context(one)
         # People's side has no business with CouchDB; administration deletes the databases of people who are erased.
         outside = until_the_end.enter_context(opened(settings, servicedb=True, couchdb="administration" in parts))
-        database = until_the_end.enter_context(service_database(outside, connections=THREADS, compared=False))
+        database = until_the_end.enter_context(
+            service_database(outside, connections=THREADS, compared=False, processes=parts)
+        )
         connect_seconds = settings.connect_seconds
         asyncio.run(keeper.require(database, outside.couchdb_url, connect_seconds=connect_seconds))
         asyncio.run(_serve(_service(outside, database, parts), sockets))

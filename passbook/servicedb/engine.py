@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -19,7 +19,11 @@ from sqlalchemy import Connection, Engine, text
 from passbook.audit.chain import PENDING, Head, Pending, head
 from passbook.database import database_url, speaking_to, sql_engine
 from passbook.errors import Refused
+from passbook.servicedb import roles
 from passbook.servicedb.memory import Memory
+from passbook.servicedb.rights import PROCESSES
+
+log = structlog.get_logger()
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,8 +77,7 @@ class ServiceDatabase:
 
         Raises `Refused` for a schema that a newer release made.
         """
-        with self.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        with self._preparing() as connection:
             before = _revision(connection)
             if before == _head():
                 return False
@@ -93,17 +96,60 @@ class ServiceDatabase:
             )
 
     def grant_to(self, role: str) -> str:
-        """Give a role of the server what running Passbook takes; the role. The owner of the tables must do this.
+        """Give one role what everything together takes; the role. The owner of the tables must do this.
 
         The audit log it may read and add to. Raises `Refused` for a role that does not exist.
         """
-        with self.begin() as connection:
-            if connection.execute(text("SELECT to_regrole(quote_ident(:role))"), {"role": role}).scalar() is None:
-                raise Refused(f"There is no PostgreSQL role {role!r}.", remedy="Make it first: CREATE ROLE …")
-            quoted = connection.dialect.identifier_preparer.quote_identifier(role)
-            grants = (resources.files("passbook.servicedb") / "sql" / "grants.sql").read_text("utf-8")
-            connection.exec_driver_sql(grants.replace("{role}", quoted))
+        with self._preparing() as connection:
+            roles.give_everything(connection, role)
         return role
+
+    def make_roles(self, prefix: str, passwords: Mapping[str, str]) -> dict[str, str]:
+        """See to it that each process has a role with its rights.
+
+        By process: the role, or the whole address where its password was made here.
+
+        The owner of the tables must do this, and be allowed to make roles.
+        """
+        with self._preparing() as connection:
+            made = roles.ensure(connection, prefix, passwords)
+        known = {process: roles.role_of(prefix, process) for process in PROCESSES}
+        return known | {
+            process: self.url.set(
+                drivername="postgresql", username=known[process], password=password
+            ).render_as_string(hide_password=False)
+            for process, password in made.items()
+        }
+
+    def refresh_roles(self, prefix: str) -> list[str]:
+        """Give the processes' roles that have rights here those of this release; which they are."""
+        with self._preparing() as connection:
+            return roles.refresh(connection, prefix)
+
+    def require_rights(self, processes: Collection[str]) -> None:
+        """Raise `Refused` if our user lacks what these processes need; say it in the log if it may do more."""
+        with self.begin() as connection:
+            found = roles.standing(connection, processes)
+        if found.missing:
+            raise Refused(
+                f"PostgreSQL's user {found.user!r} lacks rights that {' and '.join(processes)} need: "
+                f"{roles.in_words(found.missing)}.",
+                remedy="Run `passbook init` as the owner of the tables, with --roles; or with --grant-to ROLE.",
+            )
+        if found.beyond:
+            log.warning(
+                "service_database_user_may_do_more_than_needed",
+                user=found.user,
+                process=", ".join(processes),
+                beyond=len(found.beyond),
+                remedy="Give each process a role of its own: `passbook init --roles`.",
+            )
+
+    @contextmanager
+    def _preparing(self) -> Iterator[Connection]:
+        with self.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            yield connection
 
     def dispose(self) -> None:
         """Close every connection."""

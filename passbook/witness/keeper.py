@@ -214,12 +214,13 @@ async def compare(database: ServiceDatabase, couchdb_url: str, *, connect_second
 async def require(database: ServiceDatabase, couchdb_url: str, *, connect_seconds: float) -> None:
     """Let a process start, or raise `OlderDatabase`, `WitnessLost`, `NotWitnessed`.
 
-    Goes by a note that is young; without one compares, if `couchdb_url` has credentials, or waits for who can.
+    Goes by a note that is young; without one compares, if `couchdb_url` has credentials and the note may be
+    written, or waits for who can.
     """
     found = await asyncio.to_thread(database.run, note.read)
     if found.lacks is None and found.here and found.young:
         return
-    if "@" in couchdb_url:
+    if "@" in couchdb_url and await asyncio.to_thread(database.run, note.may_be_written):
         try:
             await compare(database, couchdb_url, connect_seconds=connect_seconds)
         except (OlderDatabase, WitnessLost):

@@ -65,6 +65,12 @@ def read(connection: Connection) -> Note:
     )
 
 
+def may_be_written(connection: Connection) -> bool:
+    """Whether the database's user may write it: the role of a gateway alone may not."""
+    query = text("SELECT has_any_column_privilege('witnessed', 'UPDATE')")
+    return bool(connection.execute(query).scalar_one())
+
+
 def write(connection: Connection, anchor: Head | None) -> None:
     """Note that this database has what the witness has: the row `anchor`, and lacks none."""
     connection.execute(

@@ -6,16 +6,21 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import structlog
+
 from passbook.context import Outside
 from passbook.couch import CouchClient
 from passbook.errors import LedgerUnsuitable
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.witness.keeper import Keeper
 from sync_worker.cycle import Worker
+from sync_worker.ledger import login
 from sync_worker.ledger.connection import LedgerConnection
 from sync_worker.ledger.pictures import Pictures
 from sync_worker.ledger.reader import LedgerReader
 from sync_worker.parts import Parts
+
+log = structlog.get_logger()
 
 
 def _prepare(reader: LedgerReader, *, sample: bool) -> None:
@@ -25,6 +30,19 @@ def _prepare(reader: LedgerReader, *, sample: bool) -> None:
         if sample:
             error.remedy = "PASSBOOK_LEDGER_URL is not set. Set it, or make one: `passbook sample-ledger fill`."
         raise
+
+
+def _warn(ledger: LedgerConnection) -> None:
+    """Say what the ledger's login may do that Passbook does not need: whoever takes the worker could do it too."""
+    beyond = login.too_much(ledger)
+    if beyond:
+        log.warning(
+            "ledger_login_may_do_too_much",
+            login=ledger.url.username,
+            may=beyond,
+            remedy="Use one that may read what Passbook reads and nothing else: "
+            "`passbook worker ledger-grants LOGIN` prints the GRANT statements.",
+        )
 
 
 @asynccontextmanager
@@ -51,6 +69,8 @@ async def worker(outside: Outside, database: ServiceDatabase) -> AsyncIterator[W
             # First of all, also where the ledger is away: gateways wait for somebody who has compared.
             await Keeper(database, couch).compare()
             _prepare(reader, sample=not settings.ledger_url)
+            if settings.ledger_url:
+                _warn(ledger)
             yield Worker(Parts(settings, reader, couch, database))
     finally:
         ledger.dispose()

@@ -36,6 +36,7 @@ from sync_gateway.proxy import Upstream
 from sync_gateway.watch import Watch
 from tests.support.couch import Couch
 from tests.support.databases import witnessed
+from tests.support.roles import as_process, make_roles
 
 REAL = os.environ.get("PASSBOOK_TEST_COUCHDB_URL", "")
 NOW = dt.datetime.now(dt.UTC)
@@ -52,6 +53,7 @@ def service_url(embedded_settings: Settings) -> Iterator[str]:
         url = address.url("passbook")
         database = ServiceDatabase(url)
         database.migrate()
+        make_roles(database)
         database.dispose()
         witnessed(url)
         yield url
@@ -211,7 +213,7 @@ def people(service_url: str) -> Iterator[People]:
 
 @pytest.fixture
 async def credentials(service_url: str) -> AsyncIterator[DatabaseCredentials]:
-    made = DatabaseCredentials.at(service_url)
+    made = DatabaseCredentials.at(as_process(service_url, "gateway"))
     yield made
     await made.close()
 
@@ -256,6 +258,7 @@ async def running_gateway(
 ) -> AsyncIterator[str]:
     """A gateway as `passbook gateway` puts it together, in this process."""
     access, _ = await couch_access.prepare(couch_url, connect_seconds=5)
+    service_url = as_process(service_url, "gateway")
     checkpoints = Checkpoints.at(service_url)
     parts = parts or Parts.new(checkpoints=checkpoints)
     application = build(credentials, Upstream(couch_url, access), parts)

@@ -16,6 +16,7 @@ from typing import Any
 
 from tests.gateway.conftest import Device, People, settled
 from tests.support.couch import Couch
+from tests.support.roles import as_process
 
 
 @dataclass
@@ -46,7 +47,7 @@ def environment(service_url: str, couch_url: str, directory: Path, **more: str) 
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PASSBOOK_")}
     return {
         **kept,
-        "PASSBOOK_SERVICE_DB_URL": service_url.replace("+psycopg", ""),
+        "PASSBOOK_SERVICE_DB_URL": as_process(service_url, "gateway").replace("+psycopg", ""),
         "PASSBOOK_COUCHDB_URL": couch_url,
         "PASSBOOK_DATA_DIR": str(directory),
         "PASSBOOK_GATEWAY_ADMIN_PORT": "0",  # many of them on one machine

@@ -23,6 +23,7 @@ from sync_gateway.credentials import DatabaseCredentials
 from sync_gateway.proxy import Upstream
 from sync_gateway.watch import Watch
 from tests.gateway.conftest import Device
+from tests.support.roles import as_process
 
 WITHIN = 10.0
 #: Breaks the connections on which gateways listen for notices.
@@ -86,6 +87,10 @@ async def running(
     service_url: str, couch_url: str, *, grace: float = 300.0, notices_from: str = "", parts: Parts | None = None
 ) -> AsyncIterator[Running]:
     """A gateway as `passbook gateway` puts it together."""
+    service_url, notices_from = (
+        as_process(service_url, "gateway"),
+        notices_from and as_process(notices_from, "gateway"),
+    )
     credentials = DatabaseCredentials.at(service_url, grace=grace)
     access, _ = await couch_access.prepare(couch_url, connect_seconds=5)
     parts = parts or Parts.new()

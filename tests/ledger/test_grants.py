@@ -12,10 +12,11 @@ from sqlalchemy.exc import DBAPIError
 
 from passbook.database import database_url
 from passbook.errors import LedgerUnsuitable
+from sync_worker.ledger.login import grants, too_much
 from sync_worker.ledger.reader import STATEMENTS
 from tests.conftest import Template
 from tests.ledger.conftest import Ledger
-from tests.ledger.reading import bodies, reader
+from tests.ledger.reading import bodies, ledger, reader
 from tests.support.databases import Postgres
 
 
@@ -107,3 +108,77 @@ def test_T24_an_optional_column_that_may_not_be_read_is_left_out(limited_postgre
     assert b'"email"' in b"".join(bodies(limited_postgresql.url, clients).values())
     limited_postgresql.change(f"REVOKE SELECT (email_address) ON m_client FROM {role}")
     assert b'"email"' not in b"".join(bodies(limited_postgresql.url, clients).values())
+
+
+def beyond(url: str) -> list[str]:
+    with ledger(url) as connection:
+        return too_much(connection)
+
+
+def user_of(ledger: Ledger) -> str:
+    """The limited user, as the server writes it."""
+    name = str(database_url(ledger.url).username)
+    return name if ledger.engine.dialect.name == "postgresql" else f"'{name}'@'localhost'"
+
+
+def test_T24_a_login_with_the_white_list_may_do_nothing_else(limited: Ledger) -> None:
+    assert beyond(limited.url) == []
+
+
+MORE = {
+    "SELECT (password) ON m_appuser": "read m_appuser.password",
+    "SELECT ON m_note": "read m_note.note",
+    "UPDATE (display_name) ON m_client": "write {}m_client",
+    "INSERT ON m_note": "write {}m_note",
+    "DELETE ON m_loan": "write {}m_loan",
+}
+
+
+@pytest.mark.parametrize("right", sorted(MORE))
+def test_T24_a_login_that_may_do_more_is_told_of(limited: Ledger, right: str) -> None:
+    if limited.engine.dialect.name != "postgresql":
+        name, target = right.split(" ON ")
+        limited.change(f"GRANT {name} ON {limited.engine.url.database}.{target} TO {user_of(limited)}")
+    else:
+        limited.change(f"GRANT {right} TO {user_of(limited)}")
+    schema = "" if limited.engine.dialect.name == "postgresql" else f"{limited.engine.url.database}."
+    assert beyond(limited.url) == [MORE[right].format(schema)]
+
+
+def test_T24_a_right_that_comes_by_a_role_counts(limited: Ledger) -> None:
+    role = f"role_{uuid4().hex[:12]}"
+    limited.change(f"CREATE ROLE {role}")
+    postgresql = limited.engine.dialect.name == "postgresql"
+    try:
+        where = "" if postgresql else f"{limited.engine.url.database}."
+        limited.change(f"GRANT SELECT, INSERT ON {where}m_note TO {role}", f"GRANT {role} TO {user_of(limited)}")
+        if not postgresql:
+            limited.change(f"SET DEFAULT ROLE {role} FOR {user_of(limited)}")
+        assert beyond(limited.url) == ["read m_note.note", f"write {where}m_note"]
+    finally:
+        limited.change(*([f"DROP OWNED BY {role}"] if postgresql else []), f"DROP ROLE {role}")
+
+
+def test_T24_an_owner_of_the_ledger_is_told_of(either: Ledger) -> None:
+    found = beyond(either.engine.url.render_as_string(hide_password=False))
+    assert found[:2] == ["read m_appuser.password", "read m_note.note"]
+    assert found[-1].startswith("write ")
+
+
+def test_T24_the_statements_that_are_printed_suffice(own: Ledger) -> None:
+    postgresql = own.engine.dialect.name == "postgresql"
+    name = f"reader_{uuid4().hex[:12]}"
+    user = name if postgresql else f"'{name}'@'localhost'"
+    schema = "" if postgresql else str(own.engine.url.database)
+    own.change(f"CREATE ROLE {name} LOGIN" if postgresql else f"CREATE USER {user}")
+    try:
+        own.change(*(statement.split(";")[0] for statement in grants(user, schema=schema)))
+        whole = own.engine.url.render_as_string(hide_password=False)
+        limited = database_url(whole).set(username=name).render_as_string(hide_password=False)
+        assert bodies(limited, own.clients) == bodies(whole, own.clients)
+        if postgresql:  # a fresh MariaDB opens databases of this name to everybody
+            assert beyond(limited) == []
+    finally:
+        own.change(
+            *([f"DROP OWNED BY {name}"] if postgresql else []), f"DROP {'ROLE' if postgresql else 'USER'} {user}"
+        )

@@ -25,8 +25,9 @@ KNOWN = {
     ("sync_worker/ledger/statements.py", "clause", "sql"),
     # SET statements with numbers of the settings, formatted as numbers (looked at below).
     ("passbook/read_only.py", "read_only_engine", "statement"),
-    # The name of a role, of which PostgreSQL has said that it exists, as a quoted identifier.
-    ("passbook/servicedb/engine.py", "grant_to", "grants.replace('{role}', quoted)"),
+    # Statements about roles, which cannot be bound: names of tables and columns from the constants of `rights`, the
+    # name of a role as a quoted identifier, a password as the verifier that libpq made of it.
+    ("passbook/servicedb/roles.py", "_run", "statement"),
     # Statements of SQLAlchemy's expression language, made by its callers: its type admits no text.
     ("sync_gateway/credentials.py", "_executed", "statement"),
 }

@@ -23,6 +23,7 @@ from passbook.servicedb import tables
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.settings import Settings
 from tests.support.actors import TESTER
+from tests.support.roles import BOTH_SIDES, as_process
 
 SECRET = "a secret of the tests, forty characters long"
 #: Will do as a password, and hashing it once is enough.
@@ -143,11 +144,15 @@ async def serving(
     couchdb_url: str = "",
     secret: str = SECRET,
 ) -> AsyncIterator[Api]:
-    """An auth service on this database, listening on a port of its own."""
-    database = ServiceDatabase(service_url, connections=THREADS)
+    """An auth service on this database, listening on a port of its own, as the role of its side or sides."""
+    owner = ServiceDatabase(service_url)
     try:
-        with database.begin() as connection:
-            keys.ensure(connection, TESTER, secret)
+        owner.run(keys.ensure, TESTER, secret)
+    finally:
+        owner.dispose()
+    role = parts[0] if len(parts) == 1 else BOTH_SIDES
+    database = ServiceDatabase(as_process(service_url, role), connections=THREADS)
+    try:
         service = Service.build(
             Settings.load({"PASSBOOK_METRICS_TOKEN": METRICS_TOKEN, **(settings or {})}),
             database,

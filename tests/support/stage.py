@@ -24,6 +24,7 @@ from sync_worker.commands.session import worker
 from sync_worker.cycle import Summary, Worker
 from sync_worker.verifying import Report
 from tests.support.actors import TESTER
+from tests.support.roles import as_process
 
 #: Seconds that small databases have for their compaction.
 SETTLED_WITHIN = 60.0
@@ -47,6 +48,7 @@ class Stage:
         )
         self.outside = Outside(settings, _plain(service_url), couchdb_url, _plain(ledger_url))
         self.database = ServiceDatabase(service_url)
+        self._workers = ServiceDatabase(as_process(service_url, "worker"))
         self.ledger = sa.create_engine(ledger_url)
         self.institution = institution
         self.failed: list[Any] = []
@@ -84,7 +86,8 @@ class Stage:
 
     @contextlib.asynccontextmanager
     async def worker(self) -> AsyncIterator[Worker]:
-        async with worker(self.outside, self.database) as one:
+        """One that may do in the service database what `passbook worker` may, and no more."""
+        async with worker(self.outside, self._workers) as one:
             yield one
 
     async def run(self, reporter: Reporter | None = None) -> Summary:
@@ -144,6 +147,7 @@ class Stage:
 
             asyncio.run(clean())
         self.database.dispose()
+        self._workers.dispose()
         self.ledger.dispose()
 
 
