@@ -37,6 +37,9 @@ from passbook.errors import Conflict, NotAuthenticated, NotPermitted, PassbookEr
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.servicedb.tables import activation, administrator, person, tenant
 
+#: The limits that hold for the right code as well. Those of the account would let whoever guesses at a name keep
+#: its owner out, and a code is too long to be guessed.
+_BY_PLACE = ("address", "everybody")
 #: As the alphabet of initial passwords: nothing that is mistaken for something else when read out.
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 _GROUPS, _IN_GROUP = 4, 4
@@ -112,10 +115,11 @@ class Activations:
         """
         username = typed(username)
         attempt = Attempt.of(audience, username, address)
-        self._limits.recall(attempt)
+        self._limits.recall(attempt, place_alone=True)
         problem = await asyncio.to_thread(self._look, by, attempt, username, code, audience)
         if problem is None:
-            hashed = await self._hashing.hash(password, username=username)
+            # Among strangers: a code is good until a password will do, so it could be hashed again and again.
+            hashed = await self._hashing.hash(password, username=username, priority=False)
             problem = await asyncio.to_thread(self._store, by, username, code, hashed, audience)
         self._metrics.outcome("activation", "ok" if problem is None else problem.code, audience)
         if problem is not None:
@@ -129,7 +133,8 @@ class Activations:
             found = _find(connection, audience, username)
             admission = self._limits.admit(connection, attempt, found.id)
             refusal = admission.refusal
-            if refusal is not None:
+            problem = found.problem(code)
+            if refusal is not None and (refusal.limit in _BY_PLACE or isinstance(problem, WrongCode)):
                 if refusal.began:
                     slowed = SignInSlowed(
                         audience=audience,
@@ -140,7 +145,6 @@ class Activations:
                     )
                     record(connection, by, slowed)
                 return refusal
-            problem = found.problem(code)
             if problem is None:
                 # Whoever has the code is no guesser; that the password will not do is held against nobody.
                 self._limits.withdraw(connection, attempt, admission)

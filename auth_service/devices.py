@@ -20,6 +20,9 @@ from passbook.servicedb.tables import device, person, wipe_order
 
 #: How long a repeated request gets the same credential again; afterwards the seal is thrown away.
 REPEATABLE = timedelta(hours=24)
+#: A person may register so many times as many devices in an hour as they may have: each is kept for good, and told.
+_RENEWALS = 5
+_HOUR = timedelta(hours=1)
 _SHORTEST_KEY, _LONGEST_KEY = 16, 200
 _LONGEST_NAME = 100
 
@@ -139,6 +142,15 @@ def add(
         raise Conflict(
             f"{owner.username!r} has {active} active devices already.",
             remedy="Revoke one with `passbook device revoke`, or raise PASSBOOK_DEVICES_PER_PERSON.",
+            code="too_many_devices",
+        )
+    recent = connection.execute(
+        select(func.count()).where(device.c.person_id == owner.id, device.c.created_at > func.now() - _HOUR)
+    ).scalar_one()
+    if recent >= _RENEWALS * terms.most:
+        raise Conflict(
+            f"{owner.username!r} registered {recent} devices within an hour.",
+            remedy="Wait an hour.",
             code="too_many_devices",
         )
     device_id, secret, wipe_key = new_id("device"), new_secret(), keys.wipe_key(connection)

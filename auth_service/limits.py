@@ -184,13 +184,15 @@ class Limits:
             everybody_rate=settings.sign_in_per_second,
         )
 
-    def recall(self, attempt: Attempt) -> None:
+    def recall(self, attempt: Attempt, *, place_alone: bool = False) -> None:
         """Raise `TooMany` for what the database refused just now: it is not asked again.
+
+        With `place_alone` only for what comes from this place, and for what is too much altogether.
 
         Takes no time, and belongs before anything that does. Knows no more than the database said, for at most a
         second of the wait; a place or everybody being full holds up those alone who were found strangers.
         """
-        remembered = self._memory.refusal(attempt, self._monotonic())
+        remembered = self._memory.refusal(attempt, self._monotonic(), place_alone=place_alone)
         if remembered is not None:
             limit, wait = remembered
             raise _too_many(limit, wait, began=False)
@@ -301,12 +303,13 @@ class _Memory:
         #: Until when a pair is taken for unfamiliar.
         self._strangers: dict[bytes, float] = {}
 
-    def refusal(self, attempt: Attempt, now: float) -> tuple[Limit, float] | None:
+    def refusal(self, attempt: Attempt, now: float, *, place_alone: bool = False) -> tuple[Limit, float] | None:
         """Which limit refuses it and for how many seconds, or None when the database must be asked."""
         with self._lock:
-            keys = [attempt.pair]
+            keys = [] if place_alone else [attempt.pair]
             if self._strangers.get(attempt.pair, now) > now:
-                keys += [attempt.account, attempt.place, _EVERYBODY]
+                keys += [attempt.place, _EVERYBODY]
+                keys += [] if place_alone else [attempt.account]
             standing = [wall for key in keys if (wall := self._walls.get(key)) and wall[0] > now]
             if not standing:
                 return None

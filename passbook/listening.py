@@ -34,6 +34,10 @@ _TAKEN_AT_ONCE = 32  # connections, before others have their turn
 _LOOKED_AT_EVERY = 1.0  # seconds between two looks at who is silent
 _PAUSED_FOR = 0.5  # seconds without taking connections, when the system has no files
 _TOLD_EVERY = 60.0  # seconds between two lines in the log about one and the same
+#: Seconds after which an answer of which the other side has taken nothing makes room for others. Looked at while
+#: this share of the connections there may be is open.
+_STALLED_SECONDS = 30.0
+_CROWDED_SHARE = 0.8
 #: For so many connections one more may be open to be told that there is no room, and so long.
 _REFUSED_SHARE = 16
 _REFUSED_SECONDS = 5.0
@@ -87,7 +91,8 @@ class Listener:
 
     def __init__(self, bounds: Bounds, *, refusal: bytes) -> None:
         self.bounds = bounds
-        #: How many connections were closed or not taken, by reason: `silent`, `crowded`, `talkative`, `refused`.
+        #: How many connections were closed or not taken, by reason: `silent`, `crowded`, `talkative`, `stalled`,
+        #: `refused`.
         self.dropped: Counter[str] = Counter()
         self._refusal = refusal
         self._refusals: set[_Refusal] = set()
@@ -100,6 +105,8 @@ class Listener:
         self._kinds: dict[BoundedConnection, dict[BoundedConnection, float]] = {}
         #: Bytes that came since anything was asked for or answered.
         self._unasked: dict[BoundedConnection, int] = {}
+        #: Those whose answers wait to be taken: so many bytes, and since when no fewer.
+        self._untaken: dict[asyncio.BaseProtocol, tuple[int, float]] = {}
         self._sockets: list[socket.socket] = []
         self._connecting: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -141,6 +148,7 @@ class Listener:
         """A connection is gone."""
         self._open.pop(connection, None)
         self._unasked.pop(connection, None)
+        self._untaken.pop(connection, None)
         self._forget(connection)
 
     def heard(self, connection: BoundedConnection, size: int) -> None:
@@ -182,7 +190,30 @@ class Listener:
                 self._forget(connection)
                 if connection.asks_nothing():
                     self._drop(connection, "silent")
+        self._look_at_untaken(now)
         self._timers["look"] = self._loop.call_later(_LOOKED_AT_EVERY, self._look)
+
+    def _look_at_untaken(self, now: float) -> None:
+        """Close those that take nothing of their answers, while others might find no room.
+
+        Who asks and does not read is not silent: a request of theirs is always under way.
+        """
+        if len(self._open) < self.bounds.connections * _CROWDED_SHARE:
+            self._untaken.clear()
+            return
+        found: dict[asyncio.BaseProtocol, tuple[int, float]] = {}
+        for connection, transport in list(self._open.items()):
+            waiting = 0 if transport is None else transport.get_write_buffer_size()
+            if not waiting:
+                continue
+            before, since = self._untaken.get(connection, (waiting + 1, now))
+            if waiting < before:
+                since = now
+            elif now - since >= _STALLED_SECONDS and isinstance(connection, BoundedConnection):
+                self._drop(connection, "stalled")
+                continue
+            found[connection] = (waiting, since)
+        self._untaken = found
 
     def _made_room(self) -> bool:
         """Close the longest silent connection; False if each of them waits for an answer of ours.

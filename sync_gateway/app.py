@@ -62,6 +62,10 @@ class Gateway:
             self._parts.metrics.refused(problem.rule)
             response = problem.response()
             status = problem.status
+            if DEVICE not in request:
+                # A stranger has no business with a second request: a thousand of them, sent at once and their
+                # answers never read, would keep a connection for as long as the system waits.
+                response.force_close()
             if status in COME_LATER:
                 await asyncio.sleep(self._parts.limits.pause(request.headers.getall("Authorization", [])))
         except Exception:
@@ -141,8 +145,13 @@ class Gateway:
         # A task of its own: whoever hangs up has asked all the same, and counts until the answer is there.
         looking = asyncio.create_task(self._looked_up(authorization))
         self._looking.add(looking)
-        looking.add_done_callback(self._looking.discard)
+        looking.add_done_callback(self._looked)
         return await asyncio.shield(looking)
+
+    def _looked(self, looking: asyncio.Task[Principal]) -> None:
+        self._looking.discard(looking)
+        if not looking.cancelled():
+            looking.exception()  # nobody may be there any more to hear of it
 
     async def _looked_up(self, authorization: list[str]) -> Principal:
         with self._parts.limits.asking(authorization):

@@ -116,7 +116,9 @@ def decide(door: AdministratorDoor, approval_id: str, *, approve: bool) -> tuple
         act = TABLE[approvals.show(connection, approval_id).action]
     rules = door.service.bounds
     try:
-        with door.enter(act.role if approve else "support", "approve" if approve else "refuse") as (connection, _):
+        # Refusing takes the act's own role as well, or one support account could hold everything up; whoever asked
+        # may take it back, and had that role.
+        with door.enter(act.role, "approve" if approve else "refuse") as (connection, _):
             # First, as in `submit`: before any row is locked.
             bounds.lock(connection)
 

@@ -14,7 +14,9 @@ async function ask(path, body, headers) {
 }
 
 // 1. Sign in. (The first time `must_change_password` may be true: then POST /password before anything else.)
-const tokens = await ask('/oauth/token', new URLSearchParams({ grant_type: 'password', username, password }));
+const installation_key = randomUUID();                                 // an app: made once, kept in the key store
+const form = { grant_type: 'password', username, password, installation_key };
+const tokens = await ask('/oauth/token', new URLSearchParams(form));
 
 // 2. Register this device. Keep the key until the answer has arrived, and the answer in the platform's key store.
 const credential = await ask('/devices', JSON.stringify({ name: 'my phone' }), {

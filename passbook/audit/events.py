@@ -89,6 +89,8 @@ class SignInFailed(Event):
 class SignInSlowed(Event):
     """Sign-ins from here, or of this account, must wait. Recorded when the wait begins, not at every try."""
 
+    in_full = 5
+
     audience: str
     #: `account`, `address` or `everybody`
     limit: str
@@ -140,6 +142,8 @@ class WrongDoor(Event):
 class NotAllowed(OfAdministrator):
     """An administrator asked for what their role does not allow; refused."""
 
+    in_full = 100
+
     role: str
     needed: str
     act: str
@@ -166,6 +170,8 @@ class ActivationCodeDelivered(Event):
 class ActivationRefused(Event):
     """A code was not taken. A name that nobody has is not kept."""
 
+    in_full = 5
+
     audience: str
     #: `wrong_code`, `code_used`, `code_expired`, `suspended`, `maintenance`
     why: str
@@ -186,6 +192,8 @@ class AdministratorActivated(OfAdministrator):
 @dataclass(frozen=True, kw_only=True)
 class PasswordChanged(OfPerson):
     """A person chose a new password."""
+
+    in_full = 20
 
     sessions_ended: int
     devices_revoked: int

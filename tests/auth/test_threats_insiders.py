@@ -262,7 +262,6 @@ async def test_T33_codes_are_guessed_like_passwords(small: Office) -> None:
         facts = [{**answer.body, "request_id": "", "detail": None} for answer in (one, other)]
         assert (one.status, facts[0]["code"]) == (other.status, facts[1]["code"])
     assert [answer.status for answer in known] == [401] * 5 + [429] * 2
-    assert (await redeem("amina", right)).status == 429, "who guesses waits, whatever comes next"
     # An administrator's code opens nothing for a person of the same name, and the reverse.
     small.crowd.administrator("amina", "support")
     crossed = {"username": "amina", "code": right, "password": CHOSEN}
@@ -319,6 +318,29 @@ async def test_T33_an_initial_password_expires(small: Office, administrator: boo
     with small.database.begin() as connection:
         connection.execute(update(table).where(newcomer).values(must_change_password=False))
     assert (await small.api.sign_in("newcomer", initial, administrator=administrator)).status == 200
+
+
+async def test_T33_support_cannot_refuse_what_it_could_not_ask_for(office: Office) -> None:
+    amina = office.crowd.person("amina")
+    asked = await office("olga", "POST", f"/people/{amina}/erase", {"reason": "ticket 4711"})
+    assert asked.status == 202, asked.body
+    path = f"/approvals/{(asked.body.get('approval') or {})}/refuse"
+    refused = await office("sami", "POST", path)
+    assert (refused.status, refused.code) == (403, "role")
+    assert (await office("olga", "POST", path)).status == 200, "whoever asked may take it back"
+
+
+async def test_T18_guesses_at_a_name_keep_nobody_from_using_their_code(small: Office) -> None:
+    made = await small("olga", "POST", "/people", {"username": "newcomer"})
+    right = {"username": "newcomer", "code": made["activation"]["code"], "password": CHOSEN}
+    wrong = right | {"code": "aaaa-aaaa-aaaa-aaaa"}
+    guesses = [await small.api.call("POST", "/activation", wrong) for _ in range(30)]
+    assert guesses[-1].status == 429
+    assert 0 < len(small.told("ActivationRefused")) <= 5, "repeats are a number"
+    # A password that will not do is held against nobody either.
+    weak = await small.api.call("POST", "/activation", right | {"password": "password12"})
+    assert weak.code == "weak_password"
+    assert (await small.api.call("POST", "/activation", right)).status == 204
 
 
 def test_T33_the_operator_can_make_codes_too(service_url: str, database: ServiceDatabase, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from passbook import listening
 from passbook.settings import Settings
 from sync_gateway import bodies
 from sync_gateway.answers import Problem
@@ -201,6 +203,31 @@ async def test_too_many_connections_and_no_feeds_before_that(
             with contextlib.suppress(ConnectionError):
                 await one.wait_closed()
         await until(lambda: not parts.limits.connections())
+
+
+@pytest.mark.parametrize("who", ["nobody", "a device"])
+async def test_T36_who_asks_and_never_reads_keeps_no_place(
+    credentials: DatabaseCredentials, people: People, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """A request of theirs is always under way: their answers wait for room that they never make."""
+    monkeypatch.setattr(listening, "_STALLED_SECONDS", 0.5)
+    device, parts = somebody(people), parts_with(connections=2)
+    known = f"Authorization: {device.headers['Authorization']}\r\n" if who == "a device" else ""
+    asked = f"GET / HTTP/1.1\r\nHost: x\r\n{known}\r\n".encode()
+    async with held(credentials, parts) as gateway, contextlib.AsyncExitStack() as open_ones:
+        port = int(gateway.url.rpartition(":")[2])
+        for _ in range(2):
+            one = open_ones.enter_context(contextlib.closing(socket.socket()))
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            one.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(one, ("127.0.0.1", port))
+            sending = asyncio.get_running_loop().sock_sendall(one, asked * 2_900)
+            with contextlib.suppress(ConnectionError, TimeoutError):  # nobody takes it all
+                await asyncio.wait_for(sending, 5)
+        await until(lambda: not parts.limits.connections(), within=30)
+        assert parts.limits.dropped()["stalled"] == (2 if known else 0)
+        async with aiohttp.ClientSession() as http:
+            assert (await status_of(http, f"{gateway.url}/", somebody(people, 1)))[0] == 200
 
 
 async def test_requests_per_minute(credentials: DatabaseCredentials, people: People) -> None:
