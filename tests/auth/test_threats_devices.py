@@ -270,4 +270,5 @@ async def test_T22_every_route_of_people_s_side_is_tried_here(api: Api) -> None:
         ("POST", "/oauth/token"),
         ("POST", "/oauth/revoke"),
         ("POST", "/authentication"),
+        ("POST", "/activation"),  # test_T22_a_code_opens_nothing_under_another_name
     }

@@ -330,6 +330,17 @@ async def test_T33_support_cannot_refuse_what_it_could_not_ask_for(office: Offic
     assert (await office("olga", "POST", path)).status == 200, "whoever asked may take it back"
 
 
+async def test_T22_a_code_opens_nothing_under_another_name(small: Office) -> None:
+    small.crowd.person("bela")
+    made = await small("olga", "POST", "/people", {"username": "newcomer"})
+    chosen = {"code": made["activation"]["code"], "password": CHOSEN}
+    for more in ({"username": "bela"}, {"username": made["person"]["person"]}):
+        assert (await small.api.call("POST", "/activation", chosen | more)).status == 401, more
+    assert (await small.api.call("POST", "/activation", chosen | {"username": "newcomer"})).status == 204
+    assert (await small.api.sign_in("newcomer", CHOSEN)).status == 200
+    assert (await small.api.sign_in("bela", CHOSEN)).status == 400
+
+
 async def test_T18_guesses_at_a_name_keep_nobody_from_using_their_code(small: Office) -> None:
     made = await small("olga", "POST", "/people", {"username": "newcomer"})
     right = {"username": "newcomer", "code": made["activation"]["code"], "password": CHOSEN}
