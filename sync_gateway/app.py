@@ -103,7 +103,7 @@ class Gateway:
         preflight = self._parts.cors.preflight(request)
         if preflight is not None:
             return preflight
-        if _coding(request) not in _TAKEN:
+        if compress.coding(request) not in _TAKEN:
             raise encoded()  # whoever asks, and unread
         with self._parts.limits.entered(request) as ticket:
             return await self._respond(request, ticket)
@@ -271,15 +271,9 @@ class _Seen:
 _TAKEN = ("", compress.GZIP)
 
 
-def _coding(request: web.Request) -> str:
-    """How the body is sent: empty if it is as it is."""
-    given = ",".join(request.headers.getall("Content-Encoding", ())).lower().split(",")
-    return ",".join(coding for coding in map(str.strip, given) if coding not in ("", "identity"))
-
-
 async def _continue(request: web.Request) -> None:
     """Let a device go on that waits for leave to send its body; ask for nothing else that it may expect."""
-    if _coding(request) not in _TAKEN:
+    if compress.coding(request) not in _TAKEN:
         return  # it is refused: nothing of it need be sent
     if request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -154,9 +154,7 @@ class Rule:
     async def _received(self, request: web.Request) -> bytes:
         """The body, unpacked where it is compressed, which the caller has found to be gzip."""
         data, received = bytearray(), 0
-        packed = (
-            compress.Unpacker() if compress.GZIP in request.headers.get("Content-Encoding", "").lower() else None
-        )
+        packed = compress.Unpacker() if compress.coding(request) == compress.GZIP else None
         try:
             async with asyncio.timeout(self.within or READ_WITHIN):
                 async for chunk in request.content.iter_any():

@@ -19,6 +19,12 @@ _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 _LAST_BLOCK = b"\x03\0"
 
 
+def coding(request: web.Request) -> str:
+    """How the body of a request is sent: empty if it is as it is."""
+    given = ",".join(request.headers.getall("Content-Encoding", ())).lower().split(",")
+    return ",".join(one for one in map(str.strip, given) if one not in ("", "identity"))
+
+
 def accepts_gzip(header: str) -> bool:
     """Whether an Accept-Encoding header admits gzip."""
     for part in header.split(","):
