@@ -164,6 +164,7 @@ async def test_whoever_is_erased_is_found_nowhere(
             "audit_event.actor",
             "audit_event.device",
             "audit_event.person",
+            "audit_repeat.actor",
             *OF_THE_LOG,
         ]
         assert traces(stage.database, name) == []
