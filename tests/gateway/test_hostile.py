@@ -178,8 +178,8 @@ async def test_half_a_request(device: Device, gateway: Running) -> None:
     for part in (b"", b"GET /pass", b"GET /passbook/ HTTP/1.1\r\nHost: x\r\nAuthorization: Ba"):
         raws.append(raw := await Raw.connect(device.url))
         raw.writer.write(part)
-    await until(lambda: gateway.parts.limits.connections() == 3)
-    assert gateway.left == {"connections": 3}
+    # What was looked up for others before may still be under way.
+    await until(lambda: gateway.left == {"connections": 3})
     await served(device)
     for raw in raws:
         await raw.close()
