@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 HIDDEN = "***"
 
@@ -44,6 +44,17 @@ def can_be_misread(address: str) -> bool:
     # In http all readers take the last @; SQLAlchemy takes the first.
     forbidden = "/?#[]" if scheme in ("http", "https") else "/?#[]@"
     return any(letter in forbidden or letter.isspace() for letter in credentials)
+
+
+def with_login(address: str, user: str, password: str) -> str:
+    """`address` with these credentials, encoded; an empty one leaves what the address has."""
+    scheme, _, rest = address.partition("://")
+    end = min((rest.find(mark) for mark in "/?#" if mark in rest), default=len(rest))
+    known, _, host = rest[:end].rpartition("@")
+    known_user, colon, known_password = known.partition(":")
+    name = quote(user, safe="") if user else known_user
+    secret = f":{quote(password, safe='')}" if password else f"{colon}{known_password}"
+    return f"{scheme}://{name}{secret}@{host}{rest[end:]}" if name else address
 
 
 def is_in_clear(address: str) -> bool:

@@ -17,6 +17,7 @@ import aiohttp
 import msgspec
 
 from passbook.addresses import without_credentials
+from passbook.couch_configuration import untrusted
 from passbook.errors import Refused, Unavailable
 
 #: A write that takes longer than this has failed; the next pass finds out what became of it.
@@ -258,6 +259,8 @@ class CouchClient:
                 async with self._session.request(method, self._base + path, data=_payload(body)) as response:
                     answer = await response.read()
                     status = response.status
+            except aiohttp.ClientSSLError as error:
+                raise untrusted(self._base, error) from None
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError):
                 # Every request here can be repeated: a write that did arrive answers 409 the second time.
                 if attempt == _ATTEMPTS:

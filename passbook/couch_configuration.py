@@ -6,6 +6,7 @@ Needs a server administrator's credentials, and nothing else in Passbook changes
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from types import TracebackType
 from typing import Any
@@ -36,6 +37,17 @@ Give PASSBOOK_COUCHDB_URL the user and password of a server administrator who ma
               [jwt_keys]
               hmac:NAME = KEY_IN_BASE64
           and set PASSBOOK_COUCHDB_JWT_KEY=NAME:KEY_IN_BASE64."""
+
+
+def untrusted(base: str, error: aiohttp.ClientSSLError) -> Refused:
+    """What to raise where the CouchDB at `base` has no certificate that is trusted."""
+    said = str(getattr(error, "certificate_error", None) or error.os_error)
+    reason = re.sub(r"^\[SSL[^\]]*\] | \(_ssl\.c:\d+\)$", "", said)
+    return Refused(
+        f"CouchDB at {base} has no TLS that can be trusted: {reason}.",
+        remedy="Name the file of an authority of your own in SSL_CERT_FILE; docs/operators.md, "
+        '"TLS towards the servers".',
+    )
 
 
 class Server:
@@ -72,6 +84,8 @@ class Server:
         try:
             async with self._session.request(method, self.base + path, data=data, headers=headers) as answer:
                 status, said = answer.status, await answer.read()
+        except aiohttp.ClientSSLError as error:
+            raise untrusted(self.base, error) from None
         except (aiohttp.ClientError, TimeoutError, OSError):
             raise Unavailable(
                 f"CouchDB at {self.base} does not answer.",

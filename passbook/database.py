@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -38,6 +41,9 @@ _REFUSALS = (
     "(1049,",
 )
 
+#: What libpq and Python's ssl say when TLS is asked for and there is none that can be trusted.
+_NO_TLS = ("certificate", "ssl is required", "ssl was required", "ssl error", "[ssl")
+
 #: What they say when the user may not read a table or column.
 _DENIALS = ("permission denied", "(1142,", "(1143,")
 
@@ -52,11 +58,16 @@ def database_url(address: str) -> URL:
         )
     try:
         url = make_url(address)
-        return url.set(drivername=_DRIVERS[url.drivername.split("+")[0]])
+        url = url.set(drivername=_DRIVERS[url.drivername.split("+")[0]])
     except (ArgumentError, KeyError, ValueError):
         raise Refused(
             "The address of a database cannot be read.", remedy="Begin it with postgresql:// or mysql://."
         ) from None
+    for name in ("ssl_ca", "ssl_capath", "ssl_cert", "ssl_key"):
+        # PyMySQL would raise an error that names neither.
+        if name in url.query and not os.access(str(url.query[name]), os.R_OK):
+            raise Refused(f"{name} in the address of a database names no file that can be read: {url.query[name]}")
+    return url
 
 
 def sql_engine(url: URL, **options: Any) -> Engine:
@@ -84,6 +95,9 @@ def speaking_to(what: str, url: URL, variable: str) -> Iterator[None]:
     """
     try:
         yield
+    except ssl.SSLError as error:
+        # Of a file with certificates, before anything is sent.
+        raise _no_tls(what, url, variable, error.reason or "a file holds no certificates") from None
     except OperationalError as error:
         raise _explained(what, url, variable, error) from None
     except DBAPIError as error:
@@ -112,12 +126,31 @@ def _explained(what: str, url: URL, variable: str, error: DBAPIError) -> Passboo
             f"The {what} at {shown(url)} took too long over a query, which was ended.",
             remedy="It is overloaded, or PASSBOOK_LEDGER_BATCH asks for too many clients at once.",
         )
+    if any(sign in said for sign in _NO_TLS):
+        return _no_tls(what, url, variable, _reason(str(error.orig)))
     if any(refusal in said for refusal in _REFUSALS):
+        server = variable.removesuffix("_URL")
         return Refused(
             f"The {what} at {shown(url)} refuses these credentials, or has no such database.",
-            remedy=f"Check user, password and database name in {variable}.",
+            remedy=f"Check the database's name in {variable}, and user and password there (a % is written %25) or "
+            f"in {server}_USER and {server}_PASSWORD.",
         )
     return Unavailable(
         f"The {what} at {shown(url)} does not answer.",
         remedy=f"Check that it runs and can be reached from here, and the host and port in {variable}.",
     )
+
+
+def _no_tls(what: str, url: URL, variable: str, reason: str) -> Refused:
+    return Refused(
+        f"The {what} at {shown(url)} has no TLS that can be trusted: {reason}.",
+        remedy=f"Check what {variable} says of certificates, and the name of the host in it; docs/operators.md, "
+        '"TLS towards the servers", has the settings.',
+    )
+
+
+def _reason(said: str) -> str:
+    """The words about TLS in what a driver said, without what the message has already."""
+    line = next(line for line in said.splitlines() if any(sign in line.lower() for sign in _NO_TLS))
+    python = re.search(r"\[SSL[^\]]*\] (.*?)(?: \(_ssl\.c:\d+\))?\)*[\"']?\)*$", line)
+    return python[1] if python else line.rpartition("failed: ")[2].removeprefix("SSL error: ")

@@ -20,10 +20,31 @@ class Declaration:
     help: str
     secret: bool = False
     minimum: float | None = None
+    #: Whether blanks at its ends belong to it, as they do to a password.
+    verbatim: bool = False
 
     @property
     def variable(self) -> str:
         return PREFIX + self.name.upper()
+
+
+#: The servers whose credentials can stand beside their address: `PASSBOOK_LEDGER_USER` and so on.
+SERVERS = ("ledger", "service_db", "couchdb")
+
+
+def _login(server: str, what: str) -> tuple[Declaration, Declaration]:
+    url = f"{PREFIX}{server.upper()}_URL"
+    return (
+        Declaration(f"{server}_user", str, "", f"User name for {what}, as it is; {url} then has none."),
+        Declaration(
+            f"{server}_password",
+            str,
+            "",
+            f"Password for {what}, as it is, whatever characters it has; {url} then has none.",
+            secret=True,
+            verbatim=True,
+        ),
+    )
 
 
 DECLARATIONS = (
@@ -35,6 +56,7 @@ DECLARATIONS = (
         "Unset: the embedded sample ledger.",
         secret=True,
     ),
+    *_login("ledger", "the ledger"),
     Declaration(
         "service_db_url",
         str,
@@ -42,6 +64,7 @@ DECLARATIONS = (
         "Service database (PostgreSQL): people, devices, projection state. Unset: the embedded PostgreSQL.",
         secret=True,
     ),
+    *_login("service_db", "the service database"),
     Declaration(
         "service_db_roles",
         str,
@@ -57,6 +80,7 @@ DECLARATIONS = (
             f"Password that `passbook init --roles` gives to {whose}. Unset: a new role gets one made at random, "
             "which is shown once.",
             secret=True,
+            verbatim=True,
         )
         for process, whose in (
             ("gateway", "the gateway's role"),
@@ -73,6 +97,7 @@ DECLARATIONS = (
         "Unset: the embedded CouchDB-speaking server.",
         secret=True,
     ),
+    *_login("couchdb", "CouchDB"),
     Declaration(
         "couchdb_jwt_key",
         str,

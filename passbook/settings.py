@@ -17,27 +17,46 @@ from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from passbook.addresses import HIDDEN, can_be_misread, is_in_clear, without_credentials
+from passbook.addresses import (
+    HIDDEN,
+    can_be_misread,
+    hide_credentials,
+    is_in_clear,
+    with_login,
+    without_credentials,
+)
 from passbook.credentials import signing_key
-from passbook.declarations import DECLARATIONS, PREFIX, Declaration
+from passbook.declarations import DECLARATIONS, PREFIX, SERVERS, Declaration
 from passbook.errors import Refused
 
 _SHORTEST_SECRET = 32
+#: At the end of a variable's name: the value stands in the file that it names.
+_IN_FILE = "_FILE"
+_LONGEST_FILE = 65_536  # bytes
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings in force. Attributes are those of `DECLARATIONS`, checked and converted."""
+    """The settings in force. Attributes are those of `DECLARATIONS`, checked and converted.
+
+    The addresses of the ledger, the service database and CouchDB hold the credentials that are given beside them.
+    """
 
     ledger_url: str
+    ledger_user: str
+    ledger_password: str
     service_db_url: str
+    service_db_user: str
+    service_db_password: str
     service_db_roles: str
     service_db_gateway_password: str
     service_db_people_password: str
     service_db_administration_password: str
     service_db_worker_password: str
     couchdb_url: str
+    couchdb_user: str
+    couchdb_password: str
     couchdb_jwt_key: str
     public_url: str
     data_dir: Path
@@ -118,9 +137,11 @@ class Settings:
                     remedy="Left as it is, the setting you mean would silently have its default.",
                 )
         values = {
-            declaration.name: _value(declaration, environ.get(declaration.variable, "").strip())
-            for declaration in DECLARATIONS
+            declaration.name: _value(declaration, _text(declaration, environ)) for declaration in DECLARATIONS
         }
+        for server in SERVERS:
+            url, user, password = (values[f"{server}_{part}"] for part in ("url", "user", "password"))
+            values[f"{server}_url"] = _with_login(f"{PREFIX}{server.upper()}", url, user, password)
         values["public_url"] = values["public_url"] or f"http://127.0.0.1:{values['gateway_port']}"
         values["auth_url"] = (values["auth_url"] or f"http://127.0.0.1:{values['auth_port']}").rstrip("/")
         if values["image_dir"] is None and not values["ledger_url"]:
@@ -130,14 +151,11 @@ class Settings:
         return settings
 
     def _check(self) -> None:
-        _check_url("PASSBOOK_LEDGER_URL", self.ledger_url, ("postgresql", "postgres", "mysql", "mariadb"))
-        _check_url("PASSBOOK_SERVICE_DB_URL", self.service_db_url, ("postgresql", "postgres"))
         if re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", self.service_db_roles) is None:
             raise Refused(
                 f"PASSBOOK_SERVICE_DB_ROLES={self.service_db_roles!r} cannot begin the name of a role.",
                 remedy="Write small letters, digits and _, for example passbook.",
             )
-        _check_url("PASSBOOK_COUCHDB_URL", self.couchdb_url, ("http", "https"))
         _check_url("PASSBOOK_PUBLIC_URL", self.public_url, ("http", "https"))
         _check_url("PASSBOOK_AUTH_URL", self.auth_url, ("http", "https"))
         _check_tls("PASSBOOK_PUBLIC_URL", self.public_url)
@@ -151,7 +169,7 @@ class Settings:
             _check_url("PASSBOOK_CORS_ORIGINS", origin, ("http", "https"))
             if urlsplit(origin).path:
                 raise Refused(
-                    f"PASSBOOK_CORS_ORIGINS has {origin!r}, which is no origin.",
+                    f"PASSBOOK_CORS_ORIGINS has {hide_credentials(origin)!r}, which is no origin.",
                     remedy="An origin is scheme, host and port, with nothing after: https://app.example.org",
                 )
         for network in self.proxies:
@@ -175,7 +193,8 @@ class Settings:
             # With a key the gateway needs none. Whoever needs an administrator all the same says so then.
             raise Refused(
                 "PASSBOOK_COUCHDB_URL has no credentials.",
-                remedy="Write it as http://user:password@host:5984: CouchDB needs an administrator.",
+                remedy="CouchDB needs an administrator: PASSBOOK_COUCHDB_USER and PASSBOOK_COUCHDB_PASSWORD, or "
+                "http://user:password@host:5984.",
             )
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise Refused(f"PASSBOOK_LOG_LEVEL={self.log_level!r} is not debug, info, warning or error.")
@@ -216,8 +235,82 @@ def unknown(environ: Mapping[str, str]) -> list[str]:
     """The `PASSBOOK_` variables that are no settings (those of the tests aside)."""
     known = {declaration.variable for declaration in DECLARATIONS}
     return sorted(
-        name for name in environ if name.startswith(PREFIX) and name not in known and "_TEST_" not in name
+        name
+        for name in environ
+        if name.startswith(PREFIX)
+        and name not in known
+        and name.removesuffix(_IN_FILE) not in known
+        and "_TEST_" not in name
     )
+
+
+def _text(declaration: Declaration, environ: Mapping[str, str]) -> str:
+    """What a setting is given as, by its variable or in the file that `…_FILE` names; empty if it is not given."""
+    in_file = declaration.variable + _IN_FILE
+    text, path = environ.get(declaration.variable, ""), environ.get(in_file, "").strip()
+    if path:
+        if text:
+            raise Refused(f"{declaration.variable} and {in_file} are both set.", remedy="Leave one of them out.")
+        text = _read(in_file, path)
+    if "\0" in text:
+        raise Refused(f"{declaration.variable} has a NUL character in it, which nothing here can have.")
+    # An editor, and what makes secrets out of text, ends it with a line's end that nobody means.
+    return re.sub(r"\r?\n\Z", "", text) if declaration.verbatim else text.strip()
+
+
+def _read(variable: str, path: str) -> str:
+    # The path is not repeated: it may be the secret itself, put into the wrong variable.
+    remedy = "It names a file with the value alone, which the user who runs Passbook can read."
+    try:
+        with open(path, "rb") as file:
+            held = file.read(_LONGEST_FILE + 1)
+        if len(held) > _LONGEST_FILE:
+            raise Refused(f"{variable} names a file of more than {_LONGEST_FILE} bytes.", remedy=remedy)
+        text = held.decode()
+    except OSError as error:
+        raise Refused(f"{variable} names no file that can be read ({error.strerror}).", remedy=remedy) from None
+    except ValueError:  # not UTF-8, or no path at all
+        raise Refused(f"{variable} names no file of text in UTF-8.", remedy=remedy) from None
+    if not text.strip("\r\n"):
+        raise Refused(f"{variable} names a file that is empty.", remedy=remedy)
+    return text
+
+
+_SCHEMES = {
+    "PASSBOOK_LEDGER": ("postgresql", "postgres", "mysql", "mariadb"),
+    "PASSBOOK_SERVICE_DB": ("postgresql", "postgres"),
+    "PASSBOOK_COUCHDB": ("http", "https"),
+}
+
+
+def _with_login(server: str, url: str, user: str, password: str) -> str:
+    """The address of a server with the credentials that are given beside it. Raises `Refused` for a bad one."""
+    name = f"{server}_URL"
+    _check_url(
+        name,
+        url,
+        _SCHEMES[server],
+        remedy=f" Or give them apart, as they are: {server}_USER and {server}_PASSWORD.",
+    )
+    if not user and not password:
+        return url
+    given = f"{server}_USER" if user else f"{server}_PASSWORD"
+    if not url:
+        raise Refused(
+            f"{given} is set, and {name} is not.", remedy="Without the address the embedded server would be used."
+        )
+    parts = urlsplit(url)
+    for part, beside, there in (("user name", user, parts.username), ("password", password, parts.password)):
+        if beside and there:
+            raise Refused(
+                f"{name} holds a {part}, and {server}_{part.split()[0].upper()} is set as well.",
+                remedy="Leave one of them out.",
+            )
+    if not user and not parts.username:
+        raise Refused(f"{server}_PASSWORD is set, and no user name.", remedy=f"Set {server}_USER.")
+    if server == "PASSBOOK_COUCHDB" and ":" in user:
+        raise Refused("PASSBOOK_COUCHDB_USER has a colon in it, which HTTP does not allow.")
+    return with_login(url, user, password)
 
 
 def _value(declaration: Declaration, text: str) -> Any:
@@ -245,13 +338,14 @@ def _value(declaration: Declaration, text: str) -> Any:
     return value
 
 
-def _check_url(variable: str, url: str, schemes: tuple[str, ...]) -> None:
+def _check_url(variable: str, url: str, schemes: tuple[str, ...], *, remedy: str = "") -> None:
     if not url:
         return
     if can_be_misread(url):
         raise Refused(
             f"{variable} has a character in its user name or password that an address cannot hold.",
-            remedy="Write it percent-encoded: %40 for @, %2F for /, %3F for ?, %23 for #, %20 for a space.",
+            remedy="Write it percent-encoded: %40 for @, %2F for /, %3F for ?, %23 for #, %20 for a space."
+            + remedy,
         )
     try:
         parts = urlsplit(url)
@@ -278,7 +372,7 @@ def _check_tls(variable: str, url: str) -> None:
 def _shown(declaration: Declaration, value: Any) -> str:
     if value is None or value == "":
         return ""
-    if declaration.secret and "://" not in str(value):
+    if declaration.secret and not declaration.name.endswith("_url"):
         return HIDDEN
     if declaration.secret:
         shown = without_credentials(str(value))

@@ -158,6 +158,10 @@ def _settings() -> str:
         "default. A `PASSBOOK_…` variable that looks like a misspelt setting is refused; any other that is not in",
         "this list is ignored, with a word about it.",
         "",
+        "Each can also be given in a file, as secrets of Docker and Kubernetes are:",
+        "`PASSBOOK_COUCHDB_PASSWORD_FILE` names one with the value of `PASSBOOK_COUCHDB_PASSWORD` alone.",
+        "Blanks around a value are left out; those of a password belong to it, but for a line's end.",
+        "",
         "| variable | default | meaning |",
         "|---|---|---|",
     ]

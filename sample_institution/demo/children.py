@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -21,18 +22,14 @@ _READY_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 
 #: In the demo everything is embedded: the operator's own servers are not touched, whatever the settings say.
-_NOT_INHERITED = (
-    "PASSBOOK_LEDGER_URL",
-    "PASSBOOK_SERVICE_DB_URL",
-    "PASSBOOK_COUCHDB_URL",
-    "PASSBOOK_IMAGE_DIR",
-    "PASSBOOK_AUTH_SECRET",
+_NOT_INHERITED = re.compile(
+    r"PASSBOOK_(?:(?:LEDGER|SERVICE_DB|COUCHDB)_(?:URL|USER|PASSWORD)|IMAGE_DIR|AUTH_SECRET)(?:_FILE)?"
 )
 
 
 def environment(settings: Settings) -> dict[str, str]:
     """The environment of every child."""
-    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+    inherited = {name: value for name, value in os.environ.items() if not _NOT_INHERITED.fullmatch(name)}
     return {
         "PASSBOOK_GATEWAY_ADMIN_PORT": "0",  # nobody watches a demo, and two may run
         **inherited,

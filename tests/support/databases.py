@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +17,7 @@ from passbook.database import database_url
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.witness import note
 from tests.support import containers
+from tests.support.own_couchdb import free_port
 
 
 class Postgres:
@@ -71,9 +72,10 @@ def witnessed(url: str) -> None:
 
 
 class MariaDB:
-    """A MariaDB server on which tests make databases of their own."""
+    """A MariaDB server on which tests make databases of their own. `port` is there if it speaks TLS."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, port: int | None = None) -> None:
+        self.port = port
         self._url = database_url(url)
         self._admin = sa.create_engine(self._url.set(database=None), isolation_level="AUTOCOMMIT")
 
@@ -91,10 +93,14 @@ class MariaDB:
 
 
 @contextlib.contextmanager
-def mariadb(directory: Path) -> Iterator[MariaDB | None]:
-    """The MariaDB of PASSBOOK_TEST_MARIADB_URL, a container, one of this machine's packages, or None."""
+def mariadb(directory: Path, tls: Sequence[str] = ()) -> Iterator[MariaDB | None]:
+    """The MariaDB of PASSBOOK_TEST_MARIADB_URL, a container, one of this machine's packages, or None.
+
+    With `tls`, its options for that, it is one of this machine's packages, and listens on a port too.
+    """
     with contextlib.ExitStack() as stack:
-        address = os.environ.get("PASSBOOK_TEST_MARIADB_URL", "") or stack.enter_context(containers.mariadb())
+        address = "" if tls else os.environ.get("PASSBOOK_TEST_MARIADB_URL", "")
+        address = address or ("" if tls else stack.enter_context(containers.mariadb()))
         if address:
             server = MariaDB(address)
             yield server
@@ -119,9 +125,11 @@ def mariadb(directory: Path) -> Iterator[MariaDB | None]:
         check=True,
         capture_output=True,
     )
+    port = free_port() if tls else None
+    network = ["--skip-networking"] if port is None else [f"--port={port}", "--bind-address=127.0.0.1", *tls]
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
-            [program, "--no-defaults", f"--datadir={data}", f"--socket={socket}", "--skip-networking", *user],
+            [program, "--no-defaults", f"--datadir={data}", f"--socket={socket}", *network, *user],
             stdout=log,
             stderr=log,
         )
@@ -131,7 +139,7 @@ def mariadb(directory: Path) -> Iterator[MariaDB | None]:
             assert process.poll() is None, (directory / "log").read_text()
             assert time.monotonic() < end, "MariaDB does not start"
             time.sleep(0.05)
-        server = MariaDB(f"mysql://root@localhost/?unix_socket={socket}")
+        server = MariaDB(f"mysql://root@localhost/?unix_socket={socket}", port)
         yield server
         server.close()
     finally:
