@@ -74,9 +74,13 @@ def traces(database: ServiceDatabase, *needles: str) -> list[str]:
 
 
 async def documents(couch: Couch) -> str:
-    """Everything in every database of CouchDB, as text."""
+    """Everything in every database of CouchDB, as text.
+
+    Without `_global_changes`, where there is one: CouchDB's own list of the databases that changed, by their names,
+    which are random and name nobody.
+    """
     found = []
-    for name in await couch.ask("GET", "_all_dbs"):
+    for name in set(await couch.ask("GET", "_all_dbs")) - {"_global_changes"}:
         found += [name, json.dumps(await couch.ask("GET", f"{name}/_all_docs?include_docs=true"))]
     return "\n".join(found)
 
