@@ -117,6 +117,11 @@ class Listener:
         """How many there are."""
         return len(self._open)
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another one: each of them waits for an answer."""
+        return self.connections >= self.bounds.connections and not (self._fresh or self._begun or self._idle)
+
     def start(self, sockets: Sequence[socket.socket], made: Callable[[], BoundedConnection]) -> None:
         """Take connections on these sockets, which are closed at the end; `made` makes what serves one."""
         self._loop = asyncio.get_running_loop()

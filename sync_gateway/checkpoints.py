@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from passbook.servicedb.tables import device, device_checkpoint
 from sync_gateway.answers import Problem, unavailable
 from sync_gateway.credentials import ANSWER_WITHIN, Principal, service_engine
+from sync_gateway.outages import Outage
 
 LONGEST_POSITION = 1_000  # characters; CouchDB's sequences have some hundred
 POSITIONS_EVERY = 60.0  # seconds between two writings of positions
@@ -50,6 +51,8 @@ class Checkpoints:
         self._unwritten: OrderedDict[str, set[str]] = OrderedDict()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._positions: dict[str, str] = {}
+        #: Told what comes of asking; a gateway's parts share one.
+        self.outage = Outage("service_database_unavailable", engine.url)
 
     @classmethod
     def at(cls, service_url: str, *, most: int = 20) -> Checkpoints:
@@ -78,7 +81,7 @@ class Checkpoints:
             async with asyncio.timeout(ANSWER_WITHIN), self._engine.begin() as connection:
                 kept, forgotten = await _record(connection, principal, checkpoint, self._most)
         except (SQLAlchemyError, OSError) as error:
-            log.warning("checkpoint_not_noted", error=type(error).__name__)
+            self.outage.failed(error)
             let_through = self._unwritten.setdefault(name, set())
             let_through.add(checkpoint)
             _bound(self._unwritten, name)
@@ -119,7 +122,7 @@ class Checkpoints:
                 rows = [{"which": name, "where": where} for name, where in sorted(noted.items())]
                 await connection.execute(statement, rows)
         except (SQLAlchemyError, OSError) as error:
-            log.warning("positions_not_noted", error=type(error).__name__)
+            self.outage.failed(error)
 
     @asynccontextmanager
     async def writing_positions(self, every: float = POSITIONS_EVERY) -> AsyncIterator[None]:

@@ -99,6 +99,7 @@ async def serve(settings: Settings, service_url: str, couchdb_url: str) -> None:
         service_url, device_days=settings.device_days, grace=settings.gateway_grace_seconds
     )
     checkpoints = Checkpoints.at(service_url, most=settings.gateway_device_checkpoints)
+    checkpoints.outage = credentials.outage
     parts = application.Parts.new(with_room(settings), checkpoints)
     watch = Watch(service_url, credentials, parts.requests, parts.hub)
     try:
@@ -136,14 +137,12 @@ async def _administration(
         yield
         return
 
-    async def notices() -> bool:
-        return watch.listening.is_set()
-
     checks = {
         "service_database": admin.service_database(credentials),
-        "notices": notices,
+        "notices": admin.notices(watch, settings.gateway_grace_seconds),
         "couchdb": admin.couchdb(couchdb_url),
         "reading": admin.reading(credentials, upstream),
+        "room": admin.room(parts.limits),
     }
     built = admin.build(parts.metrics, checks, token=settings.metrics_token)
     host, port = settings.gateway_admin_host, settings.gateway_admin_port

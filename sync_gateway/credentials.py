@@ -28,6 +28,7 @@ from passbook.servicedb.memory import Memory
 from passbook.servicedb.tables import audit_event, device, person, tenant, written
 from sync_gateway import basic, wipes
 from sync_gateway.answers import Problem, unauthorized, unavailable
+from sync_gateway.outages import Outage
 
 CONNECT_WITHIN = 5  # seconds
 ANSWER_WITHIN = 3.0  # seconds after which the service database counts as away
@@ -186,6 +187,8 @@ class DatabaseCredentials:
         self._memory = Memory(engine.sync_engine)
         #: Set once an older database was found in the place of ours: nobody is served from it.
         self.older = asyncio.Event()
+        #: Told by all who ask the service database for this gateway.
+        self.outage = Outage("service_database_unavailable", engine.url)
         self._days = timedelta(days=device_days)
         self.grace = grace
         self._known: OrderedDict[str, Principal] = OrderedDict()
@@ -244,7 +247,7 @@ class DatabaseCredentials:
         try:
             good = await self._answered(wipes.confirm(self._engine, name, secret, nonce))
         except (SQLAlchemyError, OSError, OlderDatabase) as error:
-            log.error("service_database_unavailable", error=type(error).__name__)
+            self.outage.failed(error)
             raise unavailable() from error
         if not good:
             raise unauthorized("unknown")
@@ -254,7 +257,7 @@ class DatabaseCredentials:
             return await self._answered(wipes.waiting(self._engine, device_id))
         except (SQLAlchemyError, OSError, Problem, OlderDatabase) as error:
             # It is revoked all the same; the order comes with the next answer.
-            log.warning("wipe_order_unknown", error=type(error).__name__)
+            log.debug("wipe_order_unknown", error=type(error).__name__)
             return None
 
     async def seen(self, device_id: str, position: str | None = None) -> None:
@@ -277,8 +280,8 @@ class DatabaseCredentials:
         try:
             await self._answered(self._executed(statement))
         except Problem:
-            # The device gets its data all the same; the next request notes it.
-            log.warning("device_not_noted")
+            # The device gets its data all the same; the next request notes it. The outage is told already.
+            log.debug("device_not_noted")
 
     async def standing(self, devices: Sequence[str]) -> dict[str, Standing]:
         found: dict[str, Standing] = {name: Standing() for name in devices}
@@ -324,6 +327,19 @@ class DatabaseCredentials:
         if len(self._told) > _REMEMBERED:
             self._all_told = max(self._all_told, self._told.popitem(last=False)[1])
 
+    def served_until(self) -> datetime | None:
+        """Until when the devices that are known to be good are served if the service database is away from now on.
+
+        None if there is none any more.
+        """
+        newest = time.monotonic() - self.grace
+        found = False
+        # The newest come last, or nearly so.
+        for principal in reversed(self._known.values()):
+            if principal.known_at > newest and self._still_believed(principal):
+                newest, found = principal.known_at, True
+        return datetime.now(UTC) + timedelta(seconds=newest + self.grace - time.monotonic()) if found else None
+
     def _still_believed(self, principal: Principal) -> bool:
         told = (self._told.get(name, self._all_told) for name in (principal.device_id, principal.person_id))
         return principal.known_at > max(self._all_told, *told)
@@ -356,12 +372,14 @@ class DatabaseCredentials:
             try:
                 async with self._engine.connect() as connection:
                     result = await connection.execute(statement, parameters)
-                    return result.all() if result.returns_rows else ()
+                    rows = result.all() if result.returns_rows else ()
+                    self.outage.answered()
+                    return rows
             except (SQLAlchemyError, OSError) as error:
                 # A restart of the database breaks every idle connection of the pool; a fresh one may work.
                 if attempt == 1 and isinstance(error, DBAPIError) and error.connection_invalidated:
                     continue
-                log.error("service_database_unavailable", error=type(error).__name__)
+                self.outage.failed(error)
                 raise unavailable() from error
             except OlderDatabase as error:
                 log.error("older_service_database", problem=error.message, remedy=error.remedy)
@@ -384,7 +402,7 @@ class DatabaseCredentials:
         asking.add_done_callback(lambda one: self._asked(one, timer))
         await asyncio.wait({asking}, timeout=ANSWER_WITHIN)
         if not asking.done() or asking.cancelled():
-            log.error("service_database_unavailable", error="no answer")
+            self.outage.failed()
             raise unavailable()
         return asking.result()
 

@@ -122,6 +122,8 @@ class Limits:
         self.connections: Callable[[], int] = lambda: 0
         #: How many of them were closed or not taken, by reason; likewise.
         self.dropped: Callable[[], Mapping[str, int]] = dict
+        #: Whether each of them waits for an answer, and another would be told to come later; likewise.
+        self.crowded: Callable[[], bool] = lambda: False
         #: Told of every so many bytes that were sent to a device.
         self.sent: Callable[[int], None] = lambda _: None
         #: Hashes of the `Authorization` headers that are being looked up, and of those that were good lately.
@@ -139,6 +141,14 @@ class Limits:
         self._decoding = (Buckets(decoding, clock), Buckets(decoding * DEVICES_AT_ONCE, clock))
         self.turns = Turns()
         self._volumes = (Buckets(volume, clock), Buckets(volume * DEVICES_AT_ONCE, clock))
+
+    def full(self) -> str:
+        """What there is no room for, in words; empty if there is room."""
+        if self.crowded():
+            return f"All {self.bounds.connections} connections are in use, and each waits for an answer."
+        if self.requests >= self.bounds.requests:
+            return f"All {self.bounds.requests} places for requests are taken."
+        return ""
 
     @contextmanager
     def entered(self, request: web.Request) -> Iterator[Ticket]:

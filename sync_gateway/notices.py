@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
-import structlog
 
 from passbook.database import database_url
-
-log = structlog.get_logger()
+from sync_gateway.outages import Outage
 
 #: Seconds between two trials of the connection, and those the answer may take.
 QUIET = 1.0
@@ -60,8 +58,11 @@ def address(service_url: str) -> str:
     return database_url(service_url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-async def notices(service_url: str) -> AsyncIterator[Notice]:
-    """Everything that is told, for ever; the first is a `Gap`, and so is whatever follows a `Lost`."""
+async def notices(service_url: str, outage: Outage) -> AsyncIterator[Notice]:
+    """Everything that is told, for ever; the first is a `Gap`, and so is whatever follows a `Lost`.
+
+    `outage` is told how the database answers.
+    """
     pause = _AGAIN_AFTER
     while True:
         try:
@@ -71,13 +72,14 @@ async def notices(service_url: str) -> AsyncIterator[Notice]:
                 await connection.execute("LISTEN passbook_access")
                 await connection.execute("LISTEN passbook_written")
                 pause = _AGAIN_AFTER
+                outage.answered()
                 yield Gap()
                 while True:
                     async for told in connection.notifies(timeout=QUIET, stop_after=1000):
                         yield _notice(told)
                     await _try_out(connection)
         except (psycopg.Error, OSError) as error:
-            log.warning("notices_lost", error=type(error).__name__)
+            outage.failed(error)
             yield Lost()
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)

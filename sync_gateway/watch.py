@@ -47,6 +47,8 @@ class Watch:
         self._blind = False
         #: Set while notices come; a gateway is ready when they do.
         self.listening = asyncio.Event()
+        #: When notices were lost, on the monotonic clock; None while they come, and before they ever did.
+        self.deaf_since: float | None = None
 
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
@@ -83,7 +85,7 @@ class Watch:
         return True
 
     async def _listen(self) -> None:
-        async for notice in notices(self._service_url):
+        async for notice in notices(self._service_url, self._credentials.outage):
             self._heard(notice)
 
     def _heard(self, notice: Notice) -> None:
@@ -102,9 +104,12 @@ class Watch:
                     self._everybody = True
             case Gap():
                 self._everybody = True
+                self.deaf_since = None
                 self.listening.set()
             case Lost():
                 self._everybody = True
+                if self.listening.is_set():
+                    self.deaf_since = time.monotonic()
                 self.listening.clear()
         self._requests.told += 1
         self._suspicion.set()

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from passbook.database import database_url
 from passbook.servicedb import tables
 from sync_gateway import feeds, watch
 from sync_gateway.notices import Gap, Written, notices
+from sync_gateway.outages import Outage
 from tests.gateway.conftest import NOW, Device, People, settled
 from tests.gateway.pipes import DEAFEN, Door, Pipe, Raw, Running, feed, running, until
 from tests.support.couch import Couch
@@ -200,7 +202,7 @@ async def test_one_transaction_for_many_people(people: People, service_url: str)
     """However many they are, each is told of, with the time that the table has."""
     everybody = [people.add(f"many-{number}-{time.monotonic_ns()}").person for number in range(150)]
     heard: dict[str, list[datetime]] = {}
-    listening = notices(service_url)
+    listening = notices(service_url, Outage("away", database_url(service_url)))
     assert await anext(listening) == Gap()
     with people._engine.begin() as connection:
         connection.execute(tables.projected_document.insert(), [noted(one, "loan:1") for one in everybody])
