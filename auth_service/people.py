@@ -55,6 +55,8 @@ class Person:
     history_months: int | None
     #: Devices that may synchronise.
     devices: int
+    #: When one of their devices last did, a minute ago or so for one that listens; None before the first time.
+    last_synchronised_at: datetime | None
     must_change_password: bool
     #: Changes of scope that the worker has not carried out yet.
     pending_changes: int
@@ -127,6 +129,7 @@ def add(
         history_from=window.since,
         history_months=window.months,
         devices=0,
+        last_synchronised_at=None,
         must_change_password=True,
         pending_changes=1,
         version=1,
@@ -316,12 +319,15 @@ def load(connection: Connection, people: Collection[str]) -> list[Person]:
     of_clients = select(person_client).where(person_client.c.person_id.in_(people))
     for row in connection.execute(of_clients.order_by(person_client.c.client_id)):
         clients.setdefault(row.person_id, []).append(row.client_id)
+    good = device.c.revoked_at.is_(None) & (device.c.expires_at > func.now())
     of_devices = (
-        select(device.c.person_id, func.count())
-        .where(device.c.person_id.in_(people), device.c.revoked_at.is_(None), device.c.expires_at > func.now())
+        select(device.c.person_id, func.count().filter(good), func.max(device.c.last_synchronised_at))
+        .where(device.c.person_id.in_(people))
         .group_by(device.c.person_id)
     )
-    devices = {row[0]: row[1] for row in connection.execute(of_devices)}
+    devices: dict[str, tuple[int, datetime | None]] = {
+        row[0]: (row[1], row[2]) for row in connection.execute(of_devices)
+    }
     of_changes = (
         select(scope_change.c.person_id, func.count())
         .where(scope_change.c.person_id.in_(people), scope_change.c.done_at.is_(None))
@@ -339,7 +345,8 @@ def load(connection: Connection, people: Collection[str]) -> list[Person]:
             permissions=list(row.permissions),
             history_from=row.history_from,
             history_months=row.history_months,
-            devices=devices.get(row.id, 0),
+            devices=devices.get(row.id, (0, None))[0],
+            last_synchronised_at=devices.get(row.id, (0, None))[1],
             must_change_password=row.must_change_password,
             pending_changes=pending.get(row.id, 0),
             version=row.version,

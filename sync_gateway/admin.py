@@ -36,7 +36,6 @@ _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
 
 
-
 @dataclass(frozen=True)
 class Degraded:
     """Something is away, and devices are served all the same until then."""
@@ -79,7 +78,7 @@ def notices(watch: Watch, grace: float) -> Check:
             return True
         left = -1.0 if watch.deaf_since is None else watch.deaf_since + grace - time.monotonic()
         reason = "The service database's notices do not come."
-        return Degraded(reason, datetime.now(UTC) + timedelta(seconds=left)) if left > 0 else reason
+        return left > 0 and Degraded(reason, datetime.now(UTC) + timedelta(seconds=left))
 
     return check
 

@@ -16,7 +16,7 @@ from sync_gateway import bodies, compress, routes, writes
 from sync_gateway.answers import Problem, answer, encoded, not_found, unavailable
 from sync_gateway.checkpoints import Checkpoints
 from sync_gateway.cors import Cors
-from sync_gateway.credentials import SEEN_EVERY, Credentials, Principal
+from sync_gateway.credentials import Credentials, Principal
 from sync_gateway.feeds import Feeds
 from sync_gateway.hub import Hub
 from sync_gateway.limits import Bounds, Limits, Ticket
@@ -25,6 +25,7 @@ from sync_gateway.open_requests import OpenRequests
 from sync_gateway.proxy import ROUTE, Upstream
 from sync_gateway.routes import Action
 from sync_gateway.serving import DRAIN_WITHIN, LIMITS, serving
+from sync_gateway.sightings import Sightings
 
 __all__ = ["Gateway", "Parts", "build", "serving"]
 
@@ -173,10 +174,12 @@ class Gateway:
             return answer(writes.answers(body.docs), status=201)
         if match.route.action is Action.CHECKPOINT:
             return await self._checkpoint(request, match, principal, body)
-        if principal.unseen and match.route.name == "changes":
-            await self._credentials.seen(principal.device_id)
+        if match.route.name == "changes":
+            self._parts.note(principal)
+            if principal.unseen:
+                await self._credentials.seen(principal.device_id)
         if match.live:
-            return await self._feeds.serve(request, match, principal, body, _Seen(self._credentials, principal))
+            return await self._feeds.serve(request, match, principal, body, lambda: self._parts.note(principal))
         return await self._upstream.forward(request, match, principal, body)
 
     async def _checkpoint(
@@ -188,6 +191,7 @@ class Gateway:
         async with checkpoints.admitted(principal, match.segments[-1], self._forget):
             response = await self._upstream.forward(request, match, principal, body)
         position = checkpoints.position(principal.device_id, body.get("last_seq"))
+        self._parts.note(principal)
         if principal.unseen:
             await self._credentials.seen(principal.device_id, position)
         return response
@@ -210,15 +214,30 @@ class Parts:
     metrics: Metrics = field(default_factory=Metrics)
     #: Without them devices may keep as many checkpoints as they like.
     checkpoints: Checkpoints | None = None
+    #: Without them it is seldom noted that a device synchronises.
+    sightings: Sightings | None = None
+
+    def note(self, principal: Principal) -> None:
+        """A device synchronises: it asks for changes, takes a heartbeat, or says how far it has come."""
+        if self.sightings is not None:
+            self.sightings.note(principal.device_id)
 
     @classmethod
-    def new(cls, settings: Settings | None = None, checkpoints: Checkpoints | None = None) -> Parts:
+    def new(
+        cls,
+        settings: Settings | None = None,
+        checkpoints: Checkpoints | None = None,
+        sightings: Sightings | None = None,
+    ) -> Parts:
         """The parts of one gateway, with these settings or the usual ones."""
         parts = (
-            cls(checkpoints=checkpoints)
+            cls(checkpoints=checkpoints, sightings=sightings)
             if settings is None
             else cls(
-                limits=Limits(Bounds.of(settings)), cors=Cors(settings.browser_origins), checkpoints=checkpoints
+                limits=Limits(Bounds.of(settings)),
+                cors=Cors(settings.browser_origins),
+                checkpoints=checkpoints,
+                sightings=sightings,
             )
         )
         parts.limits.sent = parts.metrics.sent
@@ -251,20 +270,6 @@ def _readings(parts: Parts) -> tuple[Reading, ...]:
             "cuts", "Open requests that were broken off, by reason.", lambda: dict(requests.cuts), True, "reason"
         ),
     )
-
-
-class _Seen:
-    """Notes now and then that the device of an open feed is there: it took a heartbeat."""
-
-    def __init__(self, credentials: Credentials, principal: Principal) -> None:
-        self._credentials = credentials
-        self._device = principal.device_id
-        self._noted_at = time.monotonic()
-
-    async def __call__(self) -> None:
-        if time.monotonic() - self._noted_at > SEEN_EVERY.total_seconds():
-            self._noted_at = time.monotonic()
-            await self._credentials.seen(self._device)
 
 
 #: How a body may be sent; gzip, which some clients of CouchDB use unasked, is unpacked for devices alone.

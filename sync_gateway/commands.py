@@ -25,6 +25,7 @@ from sync_gateway.credentials import DatabaseCredentials
 from sync_gateway.proxy import Upstream
 from sync_gateway.routes import DATABASE
 from sync_gateway.serving import serving
+from sync_gateway.sightings import Sightings
 from sync_gateway.watch import Watch
 
 log = structlog.get_logger()
@@ -100,7 +101,8 @@ async def serve(settings: Settings, service_url: str, couchdb_url: str) -> None:
     )
     checkpoints = Checkpoints.at(service_url, most=settings.gateway_device_checkpoints)
     checkpoints.outage = credentials.outage
-    parts = application.Parts.new(with_room(settings), checkpoints)
+    sightings = Sightings(credentials.engine, credentials.outage, device_days=settings.device_days)
+    parts = application.Parts.new(with_room(settings), checkpoints, sightings)
     watch = Watch(service_url, credentials, parts.requests, parts.hub)
     try:
         upstream = Upstream(couchdb_url, access)
@@ -108,6 +110,7 @@ async def serve(settings: Settings, service_url: str, couchdb_url: str) -> None:
         async with (
             watch.watching(),
             checkpoints.writing_positions(),
+            sightings.writing(),
             _administration(settings, couchdb_url, credentials, upstream, watch, parts),
             application.serving(built, settings.gateway_host, settings.gateway_port) as port,
         ):

@@ -96,7 +96,7 @@ class Standing:
     refusal: str = "revoked"  # what has been deleted never comes back
 
 
-#: How often it is written down that a device synchronises: minutes are enough for whoever looks, and writes cost.
+#: A device that was not noted for so long is noted at once, which keeps its credential good; else `Sightings` does.
 SEEN_EVERY = timedelta(minutes=5)
 #: Devices remembered for the time when the service database is away.
 _REMEMBERED = 100_000
@@ -208,6 +208,11 @@ class DatabaseCredentials:
             device_days=device_days,
             grace=grace,
         )
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """What the service database is asked over, for others who ask it seldom."""
+        return self._engine
 
     async def close(self) -> None:
         for asking in self._asking:

@@ -13,7 +13,7 @@ import contextlib
 import random
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +36,7 @@ RECHECK = 600.0
 _ENDS_AFTER_MS = 60_000
 #: Handed to CouchDB with every question; the rest of the query is about waiting, which is ours.
 _ASKED = ("attachments", "conflicts", "filter", "include_docs", "seq_interval", "style", "doc_ids")
-Alive = Callable[[], Awaitable[None]]
+Alive = Callable[[], None]
 _LONGEST_LINE = 64 * 1024 * 1024
 
 log = structlog.get_logger()
@@ -250,7 +250,7 @@ class _Feed:
             if self._heartbeat is not None:
                 if now >= device.heard_at + self._heartbeat:
                     await device.beat()
-                    await alive()
+                    alive()
                     continue
                 next_at = min(next_at, device.heard_at + self._heartbeat)
             if now >= recheck_at or await self._bell.next(seen, next_at - now):

@@ -64,9 +64,7 @@ class Outage:
         if now - self._failed_at < _SETTLED:
             return
         away, self._since = self._failed_at - self._since, None
-        log.warning(
-            f"{self._event}_over", server=shown(self._url), seconds=round(away, 1), failures=self._failures
-        )
+        log.warning(f"{self._event}_over", server=shown(self._url), seconds=round(away, 1), failures=self._failures)
 
     def reason(self, error: BaseException | None) -> str:
         """The last line of what the driver says, without the password."""

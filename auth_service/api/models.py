@@ -312,11 +312,23 @@ class Devices(BaseModel):
     next: str | None
 
 
+class Sought(BaseModel):
+    """What was searched for; null where it was not."""
+
+    text: str | None
+    kind: str | None
+    state: str | None
+    client: int | None
+    device: str | None
+    not_synchronised_since: datetime | None
+
+
 class People(BaseModel):
     """A page of people, by user name."""
 
     items: list[people.Person]
     next: str | None
+    sought: Sought
 
 
 class PersonAnswer(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -36,6 +36,9 @@ from passbook.settings import Settings
 
 app = typer.Typer(help="People who log in: add, look, link, permit, suspend, delete.", no_args_is_help=True)
 app.command("import")(import_people)
+
+#: People on a page on a terminal that nobody asked a number for.
+_SCREEN = 100
 
 Name = Annotated[str, typer.Argument(help="User name or id.", metavar="PERSON")]
 Clients = Annotated[list[str], typer.Option("--client", help="Client id in the ledger; can be repeated.")]
@@ -72,17 +75,71 @@ def add(
 
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
-    """Show everybody."""
+def list_(
+    text: Annotated[str, typer.Option(help="Only with this in their user name, or with this id.")] = "",
+    kind: Annotated[str | None, typer.Option(help="Only of this kind: customer or agent.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only in this state: active or suspended.")] = None,
+    client: Annotated[int | None, typer.Option(min=1, max=2**63 - 1, help="Only who may see this client.")] = None,
+    device: Annotated[str | None, typer.Option(help="Only whose device this is.")] = None,
+    not_synchronised_since: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"],
+            metavar="DAY",
+            help="Only of whom no device has synchronised since then, or ever: YYYY-MM-DD, with THH:MM:SS if need "
+            "be, by the institution's clock.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=directory.LONGEST_PAGE, help="At most so many, with a cursor.")
+    ] = None,
+    after: Annotated[str | None, typer.Option(help="The cursor that the page before ended with.")] = None,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="All of them on one page, also on a terminal, which shows 100 otherwise.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show people, by user name. With --json a list; with --limit or --after an object: items, next, sought."""
+    if everybody and (limit or after):
+        raise Refused("Say --all, or --limit and --after.")
+    if not_synchronised_since is not None:
+        zone = Settings.load().tenant_timezone
+        not_synchronised_since = not_synchronised_since.replace(tzinfo=zone).astimezone(UTC)
+    sought = directory.Sought(
+        text=text or None,
+        kind=kind,
+        state=state,
+        client=client,
+        device=device,
+        not_synchronised_since=not_synchronised_since,
+    )
+    paged = limit is not None or after is not None
+    most = limit or (directory.LONGEST_PAGE if paged else None)
+    if most is None and not (as_json or everybody) and sys.stdout.isatty():
+        most = _SCREEN
     with transaction() as connection:
-        found = directory.everybody(connection)
+        page = directory.search(connection, sought, after=after, limit=most)
+    items = [person.as_json() for person in page.items]
     if as_json:
-        print_json([person.as_json() for person in found])
-    else:
-        print_table(
-            ("username", "kind", "state", "clients", "devices", "person"),
-            [(p.username, p.kind, p.state, len(p.clients), p.devices, p.person) for p in found],
-        )
+        print_json({"items": items, "next": page.next, "sought": sought.as_json()} if paged else items)
+        return
+    print_table(
+        ("username", "kind", "state", "clients", "devices", "last synchronised", "person"),
+        [
+            (p.username, p.kind, p.state, len(p.clients), p.devices, p.last_synchronised_at, p.person)
+            for p in page.items
+        ],
+    )
+    _tell_page(len(items), sought, page.next)
+
+
+def _tell_page(shown: int, sought: directory.Sought, cursor: str | None) -> None:
+    """Beside the table, which a script may read: what was searched for, and how to go on."""
+    words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in sought.as_json().items())
+    if words or cursor:
+        print(f"{shown} shown" + (f"; searched for: {words}" if words else ""), file=sys.stderr)
+    if cursor:
+        print(f"More: --after {cursor}, or --all.", file=sys.stderr)
 
 
 @app.command()

@@ -115,7 +115,7 @@ async def test_a_gateway_is_ready_for_as_long_as_it_serves_without_postgresql(
         assert over["failures"] > 10
         log = gateway.log.read_text()
         assert own_postgres.PASSWORD not in log
-        assert len(log.splitlines()) <= len(told) + 3, log
+        assert len(log.splitlines()) <= len(told) + 4, log  # it has started, it is over
     engine.dispose()
 
 
@@ -233,7 +233,8 @@ async def test_connections_that_all_wait_for_an_answer_leave_no_room(
             # Nine in ten connections may be feeds; the last one asks and does not end.
             for device in (devices[0],) * 3 + (devices[1],) * 2:
                 await stack.enter_async_context(feed(device))
-            body = f"POST /passbook/_revs_diff HTTP/1.1\r\nHost: x\r\nAuthorization: {devices[0].headers['Authorization']}"
+            body = "POST /passbook/_revs_diff HTTP/1.1\r\nHost: x"
+            body += f"\r\nAuthorization: {devices[0].headers['Authorization']}"
             body += "\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
             await stack.enter_async_context(connected(public, body.encode(), 1))
             _, said = await eventually(port, lambda code, _: code == 503, within=10)

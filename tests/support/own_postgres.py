@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-
 from tests.support.own_couchdb import free_port
 
 PASSWORD = "not-to-be-told"
@@ -39,10 +38,13 @@ class OwnPostgres:
         secret = self._directory / "password"
         secret.write_text(PASSWORD)
         secret.chmod(0o644)
-        self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "scram-sha-256", f"--pwfile={secret}", "-N")
+        self._run(
+            "initdb", "-D", str(self._data), "-U", "postgres", "-A", "scram-sha-256", f"--pwfile={secret}", "-N"
+        )
         self.start()
         subprocess.run(
-            [_BIN / "psql", self.url.replace("/passbook", "/postgres"), "-qc", "CREATE DATABASE passbook"], check=True
+            [_BIN / "psql", self.url.replace("/passbook", "/postgres"), "-qc", "CREATE DATABASE passbook"],
+            check=True,
         )
 
     def start(self) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import structlog
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import AwareDatetime
 
 from auth_service import directory, people, sensitivity
 from auth_service.api import acts
@@ -30,6 +32,7 @@ from auth_service.api.models import (
     PersonId,
     Reason,
     SignOut,
+    Sought,
 )
 from auth_service.approvals import Approval
 from auth_service.scopes import checked_permissions, checked_window
@@ -85,16 +88,26 @@ def search(
     kind: Annotated[Literal["customer", "agent"] | None, Query()] = None,
     state: Annotated[Literal["active", "suspended"] | None, Query()] = None,
     client: Annotated[int | None, Query(gt=0, lt=2**63, description="Only who may see this client.")] = None,
+    device: Annotated[str | None, Query(max_length=100, description="Only whose device this is.")] = None,
+    not_synchronised_since: Annotated[
+        AwareDatetime | None, Query(description="Only of whom no device has synchronised since then, or ever.")
+    ] = None,
     after: Cursor = None,
     limit: Limit = 50,
 ) -> People:
-    """People by user name, a page at a time."""
+    """People by user name, a page at a time; `sought` repeats what was searched for."""
+    sought = directory.Sought(
+        text=text or None,
+        kind=kind,
+        state=state,
+        client=client,
+        device=device,
+        not_synchronised_since=not_synchronised_since,
+    )
     with door.enter(_LOOK, "search people") as (connection, _):
-        page = directory.search(
-            connection, text=text, kind=kind, state=state, client=client, after=after, limit=limit
-        )
+        page = directory.search(connection, sought, after=after, limit=limit)
         record(connection, door.by, PeopleListed(what="people", shown=len(page.items)))
-    return People(items=page.items, next=page.next)
+    return People(items=page.items, next=page.next, sought=Sought(**asdict(sought)))
 
 
 @routes.post("", status_code=201, responses={**documented(401, 403, 409, 429), 202: WAITS})
