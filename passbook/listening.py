@@ -34,8 +34,7 @@ _TAKEN_AT_ONCE = 32  # connections, before others have their turn
 _LOOKED_AT_EVERY = 1.0  # seconds between two looks at who is silent
 _PAUSED_FOR = 0.5  # seconds without taking connections, when the system has no files
 _TOLD_EVERY = 60.0  # seconds between two lines in the log about one and the same
-#: Seconds after which an answer of which the other side has taken nothing makes room for others. Looked at while
-#: this share of the connections there may be is open.
+#: Seconds after which an answer that is not taken makes room for others, while this share of connections is open.
 _STALLED_SECONDS = 30.0
 _CROWDED_SHARE = 0.8
 #: For so many connections one more may be open to be told that there is no room, and so long.
@@ -91,14 +90,12 @@ class Listener:
 
     def __init__(self, bounds: Bounds, *, refusal: bytes) -> None:
         self.bounds = bounds
-        #: How many connections were closed or not taken, by reason: `silent`, `crowded`, `talkative`, `stalled`,
-        #: `refused`.
+        #: Connections closed or not taken, by reason: `silent`, `crowded`, `talkative`, `stalled`, `refused`.
         self.dropped: Counter[str] = Counter()
         self._refusal = refusal
         self._refusals: set[_Refusal] = set()
         self._open: dict[asyncio.BaseProtocol, asyncio.Transport | None] = {}
-        # Those that ask for nothing, the longest silent first, each with when its time is up: who never asked, who
-        # has begun to ask again, who was answered.
+        # Those that ask for nothing, the longest silent first, with when their time is up: new, begun, answered.
         self._fresh: dict[BoundedConnection, float] = {}
         self._begun: dict[BoundedConnection, float] = {}
         self._idle: dict[BoundedConnection, float] = {}
@@ -117,10 +114,9 @@ class Listener:
         """How many there are."""
         return len(self._open)
 
-    @property
     def full(self) -> bool:
         """Whether there is no room for another one: each of them waits for an answer."""
-        return self.connections >= self.bounds.connections and not (self._fresh or self._begun or self._idle)
+        return self.connections >= self.bounds.connections and not self._kinds
 
     def start(self, sockets: Sequence[socket.socket], made: Callable[[], BoundedConnection]) -> None:
         """Take connections on these sockets, which are closed at the end; `made` makes what serves one."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -28,6 +27,7 @@ from passbook.servicedb.memory import Memory
 from passbook.servicedb.tables import audit_event, device, person, tenant, written
 from sync_gateway import basic, wipes
 from sync_gateway.answers import Problem, unauthorized, unavailable
+from sync_gateway.known import Known
 from sync_gateway.outages import Outage
 
 CONNECT_WITHIN = 5  # seconds
@@ -98,8 +98,6 @@ class Standing:
 
 #: A device that was not noted for so long is noted at once, which keeps its credential good; else `Sightings` does.
 SEEN_EVERY = timedelta(minutes=5)
-#: Devices remembered for the time when the service database is away.
-_REMEMBERED = 100_000
 
 _LOOKUP = (
     select(
@@ -191,10 +189,7 @@ class DatabaseCredentials:
         self.outage = Outage("service_database_unavailable", engine.url)
         self._days = timedelta(days=device_days)
         self.grace = grace
-        self._known: OrderedDict[str, Principal] = OrderedDict()
-        #: When something was last told about the access of these devices and people, and of everybody.
-        self._told: OrderedDict[str, float] = OrderedDict()
-        self._all_told = float("-inf")
+        self.known = Known(grace)
         self._asking: set[asyncio.Task[Any]] = set()
 
     @classmethod
@@ -230,14 +225,14 @@ class DatabaseCredentials:
         same = same_secret(secret, bytes(found.secret_digest) if found else None)
         if not found or not same:
             if not found:
-                self._known.pop(name, None)
+                self.known.renew(name, None)
             raise unauthorized("unknown")
         refusal = _refusal(found)
         if refusal is not None:
-            self._known.pop(name, None)
+            self.known.renew(name, None)
             raise unauthorized(refusal, wipe=await self._order(name) if refusal == "revoked" else None)
         principal = _principal(found, asked_at)
-        self._remember(principal)
+        self.known.remember(principal)
         return principal
 
     async def ordered(self, authorization: list[str]) -> str:
@@ -299,10 +294,7 @@ class DatabaseCredentials:
                     Standing(_principal(row, asked_at)) if refusal is None else Standing(refusal=refusal)
                 )
         for name, one in found.items():
-            if one.principal is None:
-                self._known.pop(name, None)
-            elif name in self._known:
-                self._known[name] = one.principal
+            self.known.renew(name, one.principal)
         return found
 
     async def anybody(self) -> list[Principal]:
@@ -317,55 +309,18 @@ class DatabaseCredentials:
             log.debug("audit_log_seen", row=row.id)
 
     def forget(self, kind: str, name: str) -> None:
-        """Access of a device, a person, or (`kind` is `tenant`) everybody may have changed.
-
-        What was known of them before is not believed any more, even if nobody can tell what is so now.
-        """
-        now = time.monotonic()
-        if kind not in ("device", "person"):
-            self._all_told = now
-            self._known.clear()
-            self._told.clear()
-            return
-        self._told[name] = now
-        self._told.move_to_end(name)
-        if len(self._told) > _REMEMBERED:
-            self._all_told = max(self._all_told, self._told.popitem(last=False)[1])
+        """Access of a device, a person, or (`kind` is `tenant`) everybody may have changed."""
+        self.known.tell(kind, name)
 
     def served_until(self) -> datetime | None:
-        """Until when the devices that are known to be good are served if the service database is away from now on.
-
-        None if there is none any more.
-        """
-        newest = time.monotonic() - self.grace
-        found = False
-        # The newest come last, or nearly so.
-        for principal in reversed(self._known.values()):
-            if principal.known_at > newest and self._still_believed(principal):
-                newest, found = principal.known_at, True
-        return datetime.now(UTC) + timedelta(seconds=newest + self.grace - time.monotonic()) if found else None
-
-    def _still_believed(self, principal: Principal) -> bool:
-        told = (self._told.get(name, self._all_told) for name in (principal.device_id, principal.person_id))
-        return principal.known_at > max(self._all_told, *told)
-
-    def _remember(self, principal: Principal) -> None:
-        self._known[principal.device_id] = principal
-        self._known.move_to_end(principal.device_id)
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        """Until when somebody is served if the service database is away from now on; None if nobody is."""
+        return self.known.until()
 
     def _remembered(self, name: str, secret: bytes) -> Principal:
         """A device that was good a moment ago. Raises `Problem` (503) for all others: nothing is known of them."""
-        principal = self._known.get(name)
+        principal = self.known.get(name)
         same = same_secret(secret, None if principal is None else principal.digest)
-        if (
-            principal is None
-            or not same
-            or time.monotonic() - principal.known_at > self.grace
-            or not self._still_believed(principal)
-            or principal.expires_at <= datetime.now(UTC)
-        ):
+        if principal is None or not same or not self.known.still_good(principal):
             raise unavailable()
         return replace(principal, unseen=False)
 

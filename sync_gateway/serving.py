@@ -48,7 +48,7 @@ async def serving(
     listener = Listener(limits.bounds.of_connections, refusal=_refusal())
     limits.connections = lambda: listener.connections
     limits.dropped = lambda: listener.dropped
-    limits.crowded = lambda: listener.full
+    limits.crowded = listener.full
     logger = _http_logger()
 
     def connection() -> _Connection:

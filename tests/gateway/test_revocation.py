@@ -466,7 +466,7 @@ async def test_who_was_revoked_before_the_database_went_away_is_not_served(
     async with cut_from_database(service_url, couch_url, grace=300) as (pipe, gateway):
         one = gateway.of(device)
         for act in (access.revoke, access.suspend, access.switch_off):
-            gateway.credentials.__dict__.update(_all_told=float("-inf"))
+            gateway.credentials.known._all_told = float("-inf")
             answer = await Raw.asks(one, "")
             await answer.over()
             await answer.close()
