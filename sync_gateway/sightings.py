@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-from sqlalchemy import Float, Text, bindparam, text
+from sqlalchemy import Float, Text, TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -26,21 +26,23 @@ _LAST_WITHIN = 1.0  # seconds, when the process stops
 _AT_ONCE = 5_000
 _WAITING = 100_000
 
-# One that another gateway writes at this moment is skipped: it was seen there, too.
-_WRITE = text(
-    """
-    WITH seen AS (
-        SELECT device.id, sighting.age FROM device
-        JOIN unnest(:devices, :ages) AS sighting (id, age) ON sighting.id = device.id
-        WHERE device.revoked_at IS NULL AND device.expires_at > now()
-        FOR NO KEY UPDATE OF device SKIP LOCKED
-    )
-    UPDATE device SET
-        last_synchronised_at = greatest(device.last_synchronised_at, now() - make_interval(secs => seen.age)),
-        expires_at = greatest(device.expires_at, least(now() + :days, device.ends_at))
-    FROM seen WHERE device.id = seen.id
-    """
-).bindparams(bindparam("devices", type_=ARRAY(Text)), bindparam("ages", type_=ARRAY(Float)))
+
+def _noting() -> TextClause:
+    """The statement. A device that another gateway writes at this moment is skipped: it was seen there, too."""
+    return text(
+        """
+        WITH seen AS (
+            SELECT device.id, sighting.age FROM device
+            JOIN unnest(:devices, :ages) AS sighting (id, age) ON sighting.id = device.id
+            WHERE device.revoked_at IS NULL AND device.expires_at > now()
+            FOR NO KEY UPDATE OF device SKIP LOCKED
+        )
+        UPDATE device SET
+            last_synchronised_at = greatest(device.last_synchronised_at, now() - make_interval(secs => seen.age)),
+            expires_at = greatest(device.expires_at, least(now() + :days, device.ends_at))
+        FROM seen WHERE device.id = seen.id
+        """
+    ).bindparams(bindparam("devices", type_=ARRAY(Text)), bindparam("ages", type_=ARRAY(Float)))
 
 
 class Sightings:
@@ -67,7 +69,7 @@ class Sightings:
             values = {"devices": some, "ages": [now - noted[name] for name in some], "days": self._days}
             try:
                 async with asyncio.timeout(within), self._engine.begin() as connection:
-                    await connection.execute(_WRITE, values)
+                    await connection.execute(_noting(), values)
             except (SQLAlchemyError, OSError, OlderDatabase) as error:
                 self._outage.failed(error)
                 self._seen = {name: noted[name] for name in names[start:]} | self._seen
