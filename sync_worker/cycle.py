@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from datetime import date, datetime
 from functools import partial
@@ -24,7 +24,7 @@ from passbook.scope import type_of
 from sync_worker import failures, manifests, provision, scope_changes, state, withdrawal
 from sync_worker.concurrency import each, each_of
 from sync_worker.ledger.reader import Batch, Failure, LedgerReader
-from sync_worker.manifests import Contents
+from sync_worker.manifests import Contents, OnRecord
 from sync_worker.parts import Parts
 from sync_worker.passlock import pass_lock
 from sync_worker.projecting import BatchProjection
@@ -32,7 +32,7 @@ from sync_worker.reading import Pace, batches
 from sync_worker.rebuild import Rebuilder
 from sync_worker.run import People, Run, Summary
 from sync_worker.scopes import Holder
-from sync_worker.state import MANIFEST, Copies, Written
+from sync_worker.state import MANIFESTS, Copies, Written
 from sync_worker.upkeep import Upkeep
 from sync_worker.verifying import Verifier
 from sync_worker.withdrawal import Withdrawals
@@ -142,7 +142,8 @@ class Worker:
         await self._take_back(run)
         clients = sorted(run.holders_of)
         await self._copy(run, clients, reporter)
-        await self._manifests(run, [holder for holder in run.holders.values() if not holder.scope.clients])
+        without = [holder for holder in run.holders.values() if not holder.scope.clients]
+        await self._manifests(run, without, await self._on_record([holder.id for holder in without]))
         await self._compact(run)
         await self._rebuild_lost(run)
         for column, code in sorted(run.context.unknown - self._told):
@@ -235,10 +236,19 @@ class Worker:
         only = None if run.all else list(share)
         known = await asyncio.to_thread(self._database.run, state.of_clients, ids, only)
 
+        # Of these people all other clients are written and noted: the manifest can go with what this batch brings.
+        ending = [person_id for person_id, clients in share.items() if run.waiting[person_id] == len(clients)]
+        on_record = await self._on_record(ending)
+        told: set[str] = set()
+
         async def copy(item: tuple[str, list[int]]) -> list[Written]:
             person_id, clients = item
             holder = run.holders[person_id]
             changes = self._changes(run, holder, clients, projection, known.get(person_id, {}))
+            stands = on_record.get(person_id)
+            if changes and stands and (stands.changed is None or stands.changed <= projection.as_of):
+                changes += await self._manifest(run, holder, stands, projection.as_of)
+                told.add(person_id)
             return await self._write(run, holder, changes, projection.as_of)
 
         written = await each(self._parts.settings.couchdb_connections, share.items(), copy)
@@ -247,9 +257,10 @@ class Worker:
         finished = []
         for person_id, clients in share.items():
             run.waiting[person_id] -= len(clients)
-            if not run.waiting[person_id]:
+            if not run.waiting[person_id] and person_id not in told:
                 finished.append(run.holders[person_id])
-        await self._manifests(run, finished)
+        later = [holder.id for holder in finished if holder.id not in on_record]
+        await self._manifests(run, finished, on_record | await self._on_record(later))
 
     def _changes(
         self, run: Run, holder: Holder, clients: Sequence[int], projection: BatchProjection, known: Copies
@@ -293,36 +304,43 @@ class Worker:
                 run.summary.documents_written += 1
         return written
 
-    async def _manifests(self, run: Run, holders: Sequence[Holder]) -> None:
-        """Write the manifests of people all of whose clients were seen."""
-        holders = [holder for holder in holders if holder.id not in run.lost]
-        if not holders:
-            return
-        people = [holder.id for holder in holders]
+    async def _on_record(self, people: Sequence[str]) -> dict[str, OnRecord]:
+        if not people:
+            return {}
         known = await asyncio.to_thread(self._database.run, state.manifests, people)
         changed = await asyncio.to_thread(self._database.run, state.last_changes, people)
+        return {one: OnRecord(known.get(one, {}), changed.get(one)) for one in people}
+
+    async def _manifests(self, run: Run, holders: Sequence[Holder], on_record: Mapping[str, OnRecord]) -> None:
+        """Write the manifests of people all of whose documents stand."""
 
         async def write(holder: Holder) -> list[Written]:
-            copy = known.get(holder.id)
-            as_of = changed.get(holder.id) or (copy.as_of if copy else run.as_of)
-            try:
-                await self._remember_failed(run.contents[holder.id], holder, copy is not None)
-            except DatabaseMissing:
-                run.lost.add(holder.id)
-                return []
-            manifest = manifests.build(holder, run.contents[holder.id], as_of)
-            changes, unchanged = difference([manifest], {MANIFEST: copy} if copy else {})
-            run.summary.documents_unchanged += unchanged
-            return await self._write(run, holder, changes, as_of)
+            stands = on_record[holder.id]
+            as_of = stands.as_of(run.as_of)
+            return await self._write(run, holder, await self._manifest(run, holder, stands, as_of), as_of)
 
         written = await each(self._parts.settings.couchdb_connections, holders, write)
         await self._record(run, [document for part in written for document in part])
 
-    async def _remember_failed(self, contents: Contents, holder: Holder, has_manifest: bool) -> None:
+    async def _manifest(self, run: Run, holder: Holder, stands: OnRecord, as_of: datetime) -> list[Change]:
+        """What to write so that the person's manifest is right, and the only one."""
+        if holder.id in run.lost:
+            return []
+        try:
+            await self._remember_failed(run.contents[holder.id], holder, stands.stored)
+        except DatabaseMissing:
+            run.lost.add(holder.id)
+            return []
+        manifest = manifests.build(holder, run.contents[holder.id], as_of)
+        changes, unchanged = difference([manifest], stands.manifests)
+        run.summary.documents_unchanged += unchanged
+        return changes
+
+    async def _remember_failed(self, contents: Contents, holder: Holder, stored: str | None) -> None:
         """Clients that failed keep their place in the manifest: their documents are still on the devices."""
-        if not contents.failed or not has_manifest:
+        if not contents.failed or not stored:
             return
-        leaf = (await self.couch.leaves(holder.database, [MANIFEST]))[MANIFEST]
+        leaf = (await self.couch.leaves(holder.database, [stored]))[stored]
         for entry in (leaf.body or {}).get("clients", ()):
             if entry["id"] in contents.failed:
                 contents.names[entry["id"]] = entry["display_name"]
@@ -366,8 +384,8 @@ def _note(connection: Connection, written: Sequence[Written], counting: dict[str
         {
             document.person_id
             for document in written
-            if document.deleted
-            or (document.person_id in counting and not document.gained and document.document_id != MANIFEST)
+            if document.document_id not in MANIFESTS
+            and (document.deleted or (document.person_id in counting and not document.gained))
         },
     )
     scope_changes.count(connection, counting, written)

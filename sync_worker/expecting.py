@@ -9,12 +9,12 @@ from datetime import datetime
 from projections.context import Context
 from projections.project import Projected
 from sync_worker import manifests, state
-from sync_worker.manifests import Contents
+from sync_worker.manifests import Contents, OnRecord
 from sync_worker.parts import Parts
 from sync_worker.projecting import BatchProjection
 from sync_worker.reading import Pace, batches
 from sync_worker.scopes import Holder
-from sync_worker.state import MANIFEST, Copies, Known
+from sync_worker.state import MANIFEST, MANIFESTS, Copies, Known
 
 
 @dataclass
@@ -29,7 +29,9 @@ class Expected:
 
     def untold(self, document_id: str, copy: Known) -> bool:
         """Whether nothing can be said about a recorded document, because its client failed."""
-        return copy.client_id in self.failed or (bool(self.failed) and document_id == MANIFEST)
+        if document_id in MANIFESTS:
+            return bool(self.failed) and not copy.deleted
+        return copy.client_id in self.failed
 
 
 async def expected(parts: Parts, holder: Holder, context: Context) -> Expected:
@@ -57,7 +59,6 @@ async def expected(parts: Parts, holder: Holder, context: Context) -> Expected:
         found.as_of = min(found.as_of, projection.as_of)
     if not found.failed:
         changed = await asyncio.to_thread(parts.database.run, state.last_changes, [holder.id])
-        manifest = known.get(MANIFEST)
-        as_of = changed.get(holder.id) or (manifest.as_of if manifest else found.as_of)
-        found.documents[MANIFEST] = manifests.build(holder, contents, as_of)
+        on_record = OnRecord({key: known[key] for key in MANIFESTS if key in known}, changed.get(holder.id))
+        found.documents[MANIFEST] = manifests.build(holder, contents, on_record.as_of(found.as_of))
     return found

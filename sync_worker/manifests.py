@@ -1,4 +1,4 @@
-"""The manifest of a database: what it holds, as of when. Built from what the pass saw, written last."""
+"""The manifest of a database: what it holds, as of when. Built from what the pass saw, applied last."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 from passbook.scope import PERMISSIONS
 from projections import canonical
-from projections.documents import SCHEMA, ClientInScope, Passbook
+from projections.documents import MANIFEST_SCHEMA, ClientInScope, Passbook
 from projections.project import Projected
 from sync_worker.scopes import Holder
-from sync_worker.state import MANIFEST
+from sync_worker.state import MANIFEST, OLD_MANIFEST, Copies
 
 
 @dataclass
@@ -26,10 +26,31 @@ class Contents:
     left_out: int = 0
 
 
+@dataclass(frozen=True)
+class OnRecord:
+    """What is on record of one person that bears on the manifest."""
+
+    #: The manifest, and one of schema 1 where that was written.
+    manifests: Copies
+    #: The ledger snapshot of the last change among all other documents.
+    changed: datetime | None
+
+    @property
+    def stored(self) -> str | None:
+        """The id under which the person has a manifest now."""
+        found = (key for key in (MANIFEST, OLD_MANIFEST) if key in self.manifests)
+        return next((key for key in found if not self.manifests[key].deleted), None)
+
+    def as_of(self, begun: datetime) -> datetime:
+        """The ledger snapshot of the last change, for a pass that began at `begun` and changes nothing else."""
+        stands = max((copy.as_of for copy in self.manifests.values()), default=begun)
+        return self.changed or stands
+
+
 def build(holder: Holder, contents: Contents, as_of: datetime) -> Projected:
-    """Document `passbook`. `as_of` is the ledger snapshot of the last change of any of the documents."""
+    """Document `~passbook`. `as_of` is the ledger snapshot of the last change of any of the documents."""
     manifest = Passbook(
-        schema=SCHEMA,
+        schema=MANIFEST_SCHEMA,
         generation=holder.generation,
         kind=holder.kind,
         permissions=sorted(holder.scope.permissions, key=PERMISSIONS.index),

@@ -17,7 +17,7 @@ from importlib import resources
 from sqlalchemy import Connection, exists, func, or_, select, text
 
 from passbook.servicedb.tables import person, scope_change
-from sync_worker.state import Written
+from sync_worker.state import MANIFESTS, OLD_MANIFEST, Written
 
 #: Person id -> ids of the pending changes, oldest first.
 Pending = dict[str, list[int]]
@@ -59,7 +59,11 @@ def count(connection: Connection, changes: Mapping[str, int], written: Sequence[
     """Add what was `written` to the counts of `changes`: by person, the change that has the numbers."""
     added: Counter[int] = Counter()
     removed: Counter[int] = Counter()
+    # A manifest that moves to its new id is neither something new nor taken away.
+    moved = {document.person_id for document in written if document.document_id == OLD_MANIFEST}
     for document in written:
+        if document.document_id in MANIFESTS and document.person_id in moved:
+            continue
         change = changes.get(document.person_id)
         if change is not None and document.gained:
             (added if document.gained > 0 else removed)[change] += 1

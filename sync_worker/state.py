@@ -12,7 +12,14 @@ from sqlalchemy import ARRAY, Connection, Text, any_, func, literal, select, tex
 
 from passbook.servicedb.tables import projected_document
 
-MANIFEST = "passbook"
+#: Sorts after every other id: CouchDB applies a bulk write, and PouchDB a batch, in the order of ids.
+MANIFEST = "~passbook"
+
+#: The manifest's id up to schema 1. Where one is left, it goes when the new one is written.
+OLD_MANIFEST = "passbook"
+
+#: The documents that are about no client.
+MANIFESTS = (MANIFEST, OLD_MANIFEST)
 
 #: CouchDB's own default is 1000; the last 50 are enough to recognise where a device stands.
 KEPT_REVISIONS = 50
@@ -76,19 +83,19 @@ def of_person(connection: Connection, person_id: str) -> Copies:
     return found.get(person_id, {})
 
 
-def manifests(connection: Connection, people: Collection[str]) -> dict[str, Known]:
-    """What is known of the manifests of these people."""
+def manifests(connection: Connection, people: Collection[str]) -> dict[str, Copies]:
+    """What is known of the manifests of these people, old ones included."""
     query = select(*_COLUMNS).where(
-        projected_document.c.document_id == MANIFEST, projected_document.c.person_id.in_(people)
+        projected_document.c.document_id.in_(MANIFESTS), projected_document.c.person_id.in_(people)
     )
-    return {person: copies[MANIFEST] for person, copies in _copies(connection.execute(query)).items()}
+    return _copies(connection.execute(query))
 
 
 def last_changes(connection: Connection, people: Collection[str]) -> dict[str, datetime]:
     """The ledger snapshot of the last change among the documents of each of these people."""
     query = (
         select(projected_document.c.person_id, func.max(projected_document.c.as_of))
-        .where(projected_document.c.document_id != MANIFEST, projected_document.c.person_id.in_(people))
+        .where(projected_document.c.document_id.not_in(MANIFESTS), projected_document.c.person_id.in_(people))
         .group_by(projected_document.c.person_id)
     )
     return {row[0]: row[1] for row in connection.execute(query)}

@@ -25,6 +25,7 @@ from passbook.errors import PassbookError
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.servicedb.tables import person, projected_document, scope_change
 from sync_worker.concurrency import each
+from sync_worker.state import MANIFESTS
 
 log = structlog.get_logger()
 
@@ -265,7 +266,8 @@ def superseded(connection: Connection, person_id: str, most: int, *, withdrawn: 
         .limit(most)
     )
     if withdrawn:
-        query = query.where(documents.deleted)
+        # Where a manifest ended, as that of schema 1 did when it moved, nothing was withdrawn.
+        query = query.where(documents.deleted, documents.document_id.not_in(MANIFESTS))
     return [
         Superseded(row.document_id, row.revision, f"{_generation(row.revision) - 1}-{row.parent}")
         for row in connection.execute(query)

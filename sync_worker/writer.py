@@ -9,10 +9,18 @@ makes no branch. After a conflict the stored document is read and
 
 A document that is not there at all although it is on record was lost; it comes back with its recorded history, so
 that devices which hold it see the same document going on and not a stranger.
+
+The manifest tells of documents that are there. CouchDB applies a request in the order of ids and commits it as one,
+so the manifest, whose id sorts last, may travel in one request with documents that it counts:
+
+* it is in the last request of a write, which is sent when everything before it stands;
+* where a document beside it met a conflict, it is written once more when that is settled, so that it is last;
+* where CouchDB refused a document beside it, it is taken back, and its next write is a request of its own.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +35,7 @@ from passbook.servicedb.engine import ServiceDatabase
 from projections import canonical
 from projections.project import PICTURE_ATTACHMENT, Projected
 from sync_worker import state
-from sync_worker.state import Copies, Known, Written
+from sync_worker.state import MANIFEST, Copies, Known, Written
 
 _ROUNDS = 5
 
@@ -39,11 +47,33 @@ class Change:
     id: str
     client_id: int | None
     document: Projected | None
+    #: What it follows.
     known: Known | None
+    #: Whether the document is on record as there, for changes that follow something that is not on record.
+    counted: bool | None = None
 
     @property
     def digest(self) -> bytes:
         return self.document.digest if self.document else b""
+
+    @property
+    def was_there(self) -> bool:
+        """Whether the document is on record as there."""
+        return self.counted if self.counted is not None else bool(self.known and not self.known.deleted)
+
+    def after(self, revision: str, deleted: bool, as_of: datetime) -> Change:
+        """The same as the child of what was found in CouchDB."""
+        found = Known(revision, b"", deleted, self.client_id, as_of)
+        return Change(self.id, self.client_id, self.document, found, self.was_there)
+
+
+@dataclass
+class _Answer:
+    """What CouchDB said to one request."""
+
+    written: list[Written]
+    conflicts: list[Change]
+    refused: Unavailable | None = None
 
 
 def difference(wanted: Iterable[Projected], known: Copies) -> tuple[list[Change], int]:
@@ -67,6 +97,15 @@ def difference(wanted: Iterable[Projected], known: Copies) -> tuple[list[Change]
     return gone + changes, unchanged
 
 
+@dataclass(frozen=True)
+class _Target:
+    """Where a write goes, and the ledger snapshot that it is made from."""
+
+    database: str
+    person_id: str
+    as_of: datetime
+
+
 class Writer:
     """Writes changes of one person at a time; counts nothing and remembers nothing."""
 
@@ -85,34 +124,87 @@ class Writer:
 
         Raises `DatabaseMissing` when the database is gone, `Unavailable` when CouchDB is.
         """
+        target = _Target(database, person_id, as_of)
+        others, manifest = _apart(changes)
+        if manifest is None:
+            return await self._stand(target, others)
+        if manifest.known and manifest.known.deleted:
+            return await self._stand(target, others) + await self._stand(target, [manifest])
+        *before, last = self._parts([*others, manifest])
+        written = await self._stand(target, [change for part in before for change in part])
+        return written + await self._with_manifest(target, last[:-1], manifest)
+
+    async def _with_manifest(self, target: _Target, beside: Sequence[Change], manifest: Change) -> list[Written]:
+        """Write the manifest in one request with what is left of the documents that it tells of."""
+        answer = await self._send(target, [*beside, manifest])
+        _, conflict = _apart(answer.conflicts)
+        if answer.refused:
+            if not conflict:
+                await self._take_back(target)
+            raise answer.refused
+        if len(answer.conflicts) == (conflict is not None):
+            return answer.written + await self._settled(target, answer.conflicts)
+        written = [document for document in answer.written if document.document_id != MANIFEST]
+        written += await self._settled(target, [change for change in answer.conflicts if change is not conflict])
+        return written + await self._on_top(target, manifest)
+
+    async def _take_back(self, target: _Target) -> None:
+        """End a manifest that tells of a document which CouchDB did not take: none is better than that one."""
+        written = await self._on_top(target, Change(MANIFEST, None, None, None))
+        await asyncio.to_thread(self._database.run, state.record, written)
+
+    async def _on_top(self, target: _Target, manifest: Change) -> list[Written]:
+        """Write the manifest on whatever is there."""
+        leaf = (await self._couch.leaves(target.database, [MANIFEST], bodies=False))[MANIFEST]
+        if leaf.revision:
+            manifest = manifest.after(leaf.revision, leaf.deleted, target.as_of)
+        return await self._stand(target, [manifest], on_record=False)
+
+    async def _stand(
+        self, target: _Target, changes: Sequence[Change], *, rounds: int = _ROUNDS, on_record: bool = True
+    ) -> list[Written]:
+        """Write `changes` whatever they meet. `on_record`: what they follow is on record."""
         written: list[Written] = []
-        pending = list(changes)
-        for attempt in range(_ROUNDS):
-            conflicts: list[Change] = []
-            for part in self._parts(pending):
-                documents = [_normal(change) for change in part]
-                results = await self._couch.bulk(database, documents)
-                for change, result in zip(part, results, strict=True):
-                    if result.rev and not result.error:
-                        history = None
-                        if attempt or (change.known is None and not result.rev.startswith("1-")):
-                            # It follows something that is not on record: only CouchDB knows what.
-                            history = tuple(await self._couch.history(database, change.id, result.rev))
-                        written.append(_written(person_id, change, result.rev, as_of, history))
-                    elif result.error == "conflict":
-                        conflicts.append(change)
-                    else:
-                        raise _refused(change.id, result)
-            if not conflicts:
-                return written
-            settled, pending = await self._settle(database, person_id, conflicts, as_of)
-            written.extend(settled)
-            if not pending:
-                return written
-        raise Unavailable(
-            f"Document {pending[0].id!r} was changed under our hands {_ROUNDS} times.",
-            remedy="Does something else than Passbook write to these databases?",
-        )
+        conflicts: list[Change] = []
+        for part in self._parts(changes):
+            answer = await self._send(target, part, on_record=on_record)
+            if answer.refused:
+                raise answer.refused
+            written += answer.written
+            conflicts += answer.conflicts
+        return written + await self._settled(target, conflicts, rounds=rounds - 1)
+
+    async def _settled(
+        self, target: _Target, conflicts: Sequence[Change], *, rounds: int = _ROUNDS
+    ) -> list[Written]:
+        """Settle conflicts, and write what has to be written again on top of what was found."""
+        if not conflicts:
+            return []
+        settled, again = await self._settle(target, conflicts)
+        if not again:
+            return settled
+        if not rounds:
+            raise Unavailable(
+                f"Document {again[0].id!r} was changed under our hands {_ROUNDS} times.",
+                remedy="Does something else than Passbook write to these databases?",
+            )
+        return settled + await self._stand(target, again, rounds=rounds, on_record=False)
+
+    async def _send(self, target: _Target, part: Sequence[Change], *, on_record: bool = True) -> _Answer:
+        results = await self._couch.bulk(target.database, [_normal(change) for change in part])
+        answer = _Answer([], [])
+        for change, result in zip(part, results, strict=True):
+            if result.rev and not result.error:
+                history = None
+                if not on_record or (change.known is None and not result.rev.startswith("1-")):
+                    # It follows something that is not on record: only CouchDB knows what.
+                    history = tuple(await self._couch.history(target.database, change.id, result.rev))
+                answer.written.append(_written(target, change, result.rev, history))
+            elif result.error == "conflict":
+                answer.conflicts.append(change)
+            else:
+                answer.refused = answer.refused or _refused(change.id, result)
+        return answer
 
     async def restore(
         self, database: str, person_id: str, changes: Sequence[Change], as_of: datetime
@@ -123,26 +215,28 @@ class Writer:
         """
         with self._database.begin() as connection:
             recorded = state.ancestors(connection, person_id, [change.id for change in changes])
+        target = _Target(database, person_id, as_of)
+        others, manifest = _apart(changes)
         written: list[Written] = []
-        for part in self._parts(changes):
+        for part in (*self._parts(others), *([[manifest]] if manifest else [])):
             bodies = []
             for change in part:
                 revision, history = _lineage(change, recorded.get(change.id, []))
                 bodies.append(_with_history(change, revision, history))
-                stamp = change.known.as_of if change.known and revision == change.known.revision else as_of
-                written.append(_written(person_id, change, revision, stamp, tuple(history)))
+                document = _written(target, change, revision, tuple(history))
+                if change.known and revision == change.known.revision:
+                    document = msgspec.structs.replace(document, as_of=change.known.as_of)
+                written.append(document)
             for result in await self._couch.bulk(database, bodies, new_edits=False):
                 if result.error:
                     raise _refused(result.id or "?", result)
         return written
 
-    async def _settle(
-        self, database: str, person_id: str, conflicts: Sequence[Change], as_of: datetime
-    ) -> tuple[list[Written], list[Change]]:
+    async def _settle(self, target: _Target, conflicts: Sequence[Change]) -> tuple[list[Written], list[Change]]:
         """Decide conflicts: what stands, and what is to be written again on top of what was found."""
-        leaves = await self._couch.leaves(database, [change.id for change in conflicts])
+        leaves = await self._couch.leaves(target.database, [change.id for change in conflicts])
         with self._database.begin() as connection:
-            fresh = state.of_person(connection, person_id)
+            fresh = state.of_person(connection, target.person_id)
         stands: list[Written] = []
         again: list[Change] = []
         lost: list[Change] = []
@@ -155,15 +249,14 @@ class Writer:
                 else:
                     again.append(change)
             elif _is_what_we_meant(leaf, change):
-                history = await self._couch.history(database, change.id, leaf.revision)
-                stands.append(_written(person_id, change, leaf.revision, as_of, tuple(history)))
-            elif newer and newer.as_of > as_of and newer.revision == leaf.revision:
+                history = await self._couch.history(target.database, change.id, leaf.revision)
+                stands.append(_written(target, change, leaf.revision, tuple(history)))
+            elif newer and newer.as_of > target.as_of and newer.revision == leaf.revision:
                 continue
             else:
-                found = Known(leaf.revision, b"", leaf.deleted, change.client_id, as_of)
-                again.append(Change(change.id, change.client_id, change.document, found))
+                again.append(change.after(leaf.revision, leaf.deleted, target.as_of))
         if lost:
-            stands.extend(await self.restore(database, person_id, lost, as_of))
+            stands.extend(await self.restore(target.database, target.person_id, lost, target.as_of))
         return stands, again
 
     def _parts(self, changes: Sequence[Change]) -> Iterator[list[Change]]:
@@ -178,6 +271,17 @@ class Writer:
             size += length
         if part:
             yield part
+
+
+def _apart(changes: Iterable[Change]) -> tuple[list[Change], Change | None]:
+    """The manifest's change, if it is among these, and the others."""
+    others, manifest = [], None
+    for change in changes:
+        if change.id == MANIFEST:
+            manifest = change
+        else:
+            others.append(change)
+    return others, manifest
 
 
 def _size(change: Change) -> int:
@@ -235,21 +339,18 @@ def _is_what_we_meant(leaf: Leaf, change: Change) -> bool:
     return leaf.body is not None and canonical.digest_of(leaf.body) == change.digest
 
 
-def _written(
-    person_id: str, change: Change, revision: str, as_of: datetime, ancestors: tuple[str, ...] | None = None
-) -> Written:
-    before = change.known is not None and not change.known.deleted
+def _written(target: _Target, change: Change, revision: str, ancestors: tuple[str, ...] | None = None) -> Written:
     after = change.document is not None
     return Written(
-        person_id=person_id,
+        person_id=target.person_id,
         document_id=change.id,
         client_id=change.client_id,
         digest=change.digest,
         revision=revision,
         deleted=not after,
-        as_of=as_of,
+        as_of=target.as_of,
         ancestors=ancestors,
-        gained=after - before,
+        gained=after - change.was_there,
     )
 
 

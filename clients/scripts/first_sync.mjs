@@ -29,4 +29,4 @@ const credential = await ask('/devices', JSON.stringify({ name: 'my phone' }), {
 const copy = new PouchDB('my-copy');
 const remote = new PouchDB(credential.url, { auth: credential, skip_setup: true });
 await copy.replicate.from(remote, { batch_size: 500 });            // an app: { live: true, retry: true }
-console.log(`${(await copy.info()).doc_count} documents as of ${(await copy.get('passbook')).as_of}`);
+console.log(`${(await copy.info()).doc_count} documents as of ${(await copy.get('~passbook')).as_of}`);

@@ -58,7 +58,7 @@ async function synchronise() {
   const replication = copy.replicate.from(remote, { live: true, retry: true });       // an app leaves it running
   await new Promise((done, failed) => {
     replication.on('error', failed);                  // refused; without a network it pauses and tries again by itself
-    replication.on('paused', () => copy.get('passbook').then(done, () => {}));        // comes last: all is here
+    replication.on('paused', () => copy.get('~passbook').then(done, () => {}));        // comes last: all is here
   });
   replication.cancel();
   console.log(`${(await copy.info()).doc_count} documents in ${folder}`);

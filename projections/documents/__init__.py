@@ -5,7 +5,7 @@ from __future__ import annotations
 from projections.documents.base import SCHEMA, Currency, Document, Payment
 from projections.documents.clients import Client, ClientCharges, ClientImage, ClientTransactions
 from projections.documents.loans import Loan, LoanCharges, LoanSchedule, LoanTransactions
-from projections.documents.manifest import ClientInScope, Passbook
+from projections.documents.manifest import MANIFEST_SCHEMA, ClientInScope, Passbook
 from projections.documents.savings import Savings, SavingsCharges, SavingsTransactions
 
 #: Every document type, in the order of the reference page.
@@ -25,6 +25,7 @@ TYPES: tuple[type[Document], ...] = (
 )
 
 __all__ = [
+    "MANIFEST_SCHEMA",
     "SCHEMA",
     "TYPES",
     "Client",

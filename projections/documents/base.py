@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from projections.words import WordList
 
-#: Number of the document schema; raised when a document changes in a way that an app must know of.
+#: Number of the schema of every document but the manifest; raised when one changes so that an app must know of it.
 SCHEMA = 1
 
 
@@ -62,7 +62,7 @@ class Payment(Part):
 class Document(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
     """Base of all documents: `type` says which one it is."""
 
-    schema: Annotated[int, about("Number of the document schema")]
+    schema: Annotated[int, about("Number of the schema of this type of document")]
 
 
 class ClientPart(Document):

@@ -7,6 +7,9 @@ from typing import Annotated
 from projections import words
 from projections.documents.base import Day, Document, Part, about
 
+#: Number of the manifest's schema. In schema 1 its id was `passbook`.
+MANIFEST_SCHEMA = 2
+
 
 class ClientInScope(Part):
     """One client of the manifest."""
@@ -16,7 +19,7 @@ class ClientInScope(Part):
 
 
 class Passbook(Document, tag="passbook"):
-    """The manifest. Id `passbook`; written after everything else, so that its arrival says "complete"."""
+    """The manifest. Id `~passbook`, the last of all, so that its arrival says "complete"."""
 
     generation: Annotated[int, about("Raised when a database starts over; an app then starts over too")]
     kind: Annotated[str, about("Whose copy this is", words=words.PERSON_KIND)]

@@ -230,7 +230,7 @@ class Story:
         """Ids of what arrives, up to the manifest, which comes last."""
         changed: set[str] = set()
         end = time.monotonic() + _SEEN_WITHIN_SECONDS
-        while "passbook" not in changed:
+        while "~passbook" not in changed:
             try:
                 event = await phone.wait("change", after=seen, within=max(end - time.monotonic(), 0.1))
             except AssertionError:

@@ -172,7 +172,7 @@ class People:
                 return
             row = {
                 "person_id": person,
-                "document_id": "passbook",
+                "document_id": "~passbook",
                 "digest": b"-",
                 "revision": "1-a",
                 "ancestors": [],

@@ -47,8 +47,8 @@ async def test_garbage_in_one_client_is_named_and_leaves_the_others_going(stage:
     after = await stage.copies("others")
     assert after.keys() == before.keys(), "nothing of the client that failed is taken away"
     assert after[f"client:{others[0]}"]["mobile_no"] == "+1 555 0100"
-    assert {client["id"] for client in after["passbook"]["clients"]} == {victim, *others}
-    assert after["passbook"]["counts"] == before["passbook"]["counts"]
+    assert {client["id"] for client in after["~passbook"]["clients"]} == {victim, *others}
+    assert after["~passbook"]["counts"] == before["~passbook"]["counts"]
     report = await stage.verify(only="person-victim")
     assert [finding.kind for finding in report.findings] == ["unreadable"]
     with stage.database.begin() as connection:
@@ -80,7 +80,7 @@ async def test_a_client_that_the_ledger_does_not_hold_is_reported(stage: Stage) 
     assert stage.failed[0].code == "client_unknown"
     assert "999999999" in stage.failed[0].detail
     copies = await stage.copies("agent")
-    assert [client["id"] for client in copies["passbook"]["clients"]] == [stage.institution.customer]
+    assert [client["id"] for client in copies["~passbook"]["clients"]] == [stage.institution.customer]
 
 
 async def test_an_unknown_code_becomes_the_word_unknown(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,7 @@ async def test_a_linked_client_arrives_and_the_change_tells_how_much(stage: Stag
     arrived = after.keys() - before.keys()
     assert arrived == of_client(after, new)
     assert counts(stage, change) == (len(arrived), 0, 0)
-    assert {key for key in before if after[key]["_rev"] != before[key]} == {"passbook"}
+    assert {key for key in before if after[key]["_rev"] != before[key]} == {"~passbook"}
     assert (await stage.verify()).ok
 
 
@@ -152,8 +152,8 @@ async def test_what_is_taken_away_goes_even_if_the_client_cannot_be_read(stage: 
     pages = {key for key in before if ":transactions:" in key}
     assert after.keys() == before.keys() - pages
     assert counts(stage, denied) == (0, len(pages), 1)
-    assert [client["id"] for client in after["passbook"]["clients"]] == sorted([well, ill])
-    assert sum(after["passbook"]["counts"].values()) == len(after) - 1
+    assert [client["id"] for client in after["~passbook"]["clients"]] == sorted([well, ill])
+    assert sum(after["~passbook"]["counts"].values()) == len(after) - 1
     unlinked = unlink(stage, "agent", ill)
     await carry_out(stage)
     assert counts(stage, unlinked) == (0, len(of_client(after, ill)), 0)

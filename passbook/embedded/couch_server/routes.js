@@ -107,10 +107,20 @@ async function bulkGet(pouch, body, query) {
 async function bulkDocs(pouch, body) {
   const { docs, new_edits: newEdits } = object(body);
   if (!Array.isArray(docs)) throw new HttpError(400, 'bad_request', 'POST body must include `docs` parameter.');
-  const results = await pouch.bulkDocs(docs, newEdits === false ? { new_edits: false } : {});
-  return answer(201, results.map((result, index) => (result.error
-    ? { id: result.id ?? docs[index]._id, error: result.name, reason: result.message || result.reason }
-    : { ok: true, id: result.id, rev: result.rev })));
+  // CouchDB applies a request in the order of ids, and answers in the order of the request.
+  const places = docs.map((doc, index) => ({ id: Buffer.from(String(doc?._id ?? '')), index }))
+    .sort((one, other) => Buffer.compare(one.id, other.id))
+    .map((place) => place.index);
+  const sorted = places.map((index) => docs[index]);
+  const results = await pouch.bulkDocs(sorted, newEdits === false ? { new_edits: false } : {});
+  const told = results.map((result, index) => (result.error
+    ? { id: result.id ?? sorted[index]._id, error: result.name, reason: result.message || result.reason }
+    : { ok: true, id: result.id, rev: result.rev }));
+  // Without new edits only errors are answered, in an order of their own.
+  if (newEdits === false) return answer(201, told);
+  const answers = [];
+  places.forEach((index, place) => { answers[index] = told[place]; });
+  return answer(201, answers);
 }
 
 async function document(context, pouch, id) {
