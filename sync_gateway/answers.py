@@ -9,6 +9,8 @@ import msgspec
 from aiohttp import web
 
 RETRY_AFTER = "5"  # seconds; what a device is told to wait when we, not it, have a problem
+#: Why nothing that a device would write is taken.
+READ_ONLY = "This copy is read-only for devices."
 
 #: On every answer. Nothing a device reads may stay in a cache on the way or be taken for a page by a browser.
 COMMON_HEADERS = {
@@ -64,6 +66,11 @@ class Problem(Exception):
 def not_found() -> Problem:
     """The one answer to everything that is not on the list, whether CouchDB knows it or not."""
     return Problem(404, "not_found", "missing")
+
+
+def read_only() -> Problem:
+    """The one answer to everything that would write, as CouchDB answers who may not."""
+    return Problem(403, "forbidden", READ_ONLY, code="read_only")
 
 
 def unauthorized(code: str, *, wipe: str | None = None) -> Problem:

@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, web
 
 from passbook.settings import Settings
 from sync_gateway import bodies, compress, routes, writes
-from sync_gateway.answers import Problem, answer, encoded, not_found, unavailable
+from sync_gateway.answers import Problem, answer, encoded, not_found, read_only, unavailable
 from sync_gateway.checkpoints import Checkpoints
 from sync_gateway.cors import Cors
 from sync_gateway.credentials import Credentials, Principal
@@ -120,6 +120,9 @@ class Gateway:
         ticket.identify(principal)
         match = routes.match(request.method, request.raw_path)
         if match is None:
+            if routes.would_write(request.method, request.raw_path):
+                request[ROUTE] = "write"
+                raise read_only()  # unread
             raise not_found()
         request[ROUTE] = match.route.name
         feed = match.query.get("feed", "") if match.live else ""
@@ -186,6 +189,8 @@ class Gateway:
         self, request: web.Request, match: routes.Match, principal: Principal, body: dict[str, Any]
     ) -> web.StreamResponse:
         checkpoints = self._parts.checkpoints
+        # CouchDB's replicator sends it beside `_rev`, which is enough; a bad one would be a 500.
+        body.pop("_revisions", None)
         if checkpoints is None:
             return await self._upstream.forward(request, match, principal, body)
         async with checkpoints.admitted(principal, match.segments[-1], self._forget):

@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from sync_gateway.answers import COMMON_HEADERS
 
 _PREFLIGHT = {
-    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT",
+    "Access-Control-Allow-Methods": "DELETE, GET, HEAD, POST, PUT",
     "Access-Control-Allow-Headers": "Accept, Authorization, Content-Type, If-None-Match",
     "Access-Control-Max-Age": "600",
 }

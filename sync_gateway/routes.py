@@ -1,4 +1,5 @@
-"""The allow-list, as data: what a device may ask for. Everything else gets one identical answer.
+"""The allow-list, as data: what a device may ask for. Everything else gets one identical answer, or, if it is for
+writing, the one that the copy is read-only.
 
 A request is matched on its path as it came over the wire, each segment decoded once; towards CouchDB the path
 is made anew from the matched pieces, so that no way of writing a path means one thing here and another there.
@@ -12,9 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-import msgspec
-
-from sync_gateway import bodies
+from sync_gateway import bodies, parameters
 from sync_gateway.answers import bad_request
 
 DATABASE = "passbook"  # its name on the outside, the same for everybody
@@ -61,20 +60,16 @@ class Match:
         return self.query.get("feed") in ("longpoll", "continuous") and self.query.get("descending") != "true"
 
 
-def _parameters(names: str) -> frozenset[str]:
-    return frozenset(names.split())
-
-
-_CHANGES = _parameters(
+_CHANGES = parameters.names(
     "attachments conflicts descending doc_ids feed filter heartbeat include_docs limit seq_interval since style "
     "timeout"
 )
-_LISTING = _parameters(
+_LISTING = parameters.names(
     "attachments conflicts descending end_key endkey include_docs inclusive_end key keys limit skip start_key "
     "startkey update_seq"
 )
-_REVISIONS = _parameters("open_revs rev")
-_READING = _parameters("attachments atts_since conflicts latest local_seq open_revs rev revs revs_info")
+_REVISIONS = parameters.names("open_revs rev")
+_READING = parameters.names("attachments atts_since conflicts latest local_seq open_revs rev revs revs_info")
 
 ROUTES = (
     Route("welcome", ("GET", "HEAD"), (), Action.WELCOME),
@@ -85,7 +80,7 @@ ROUTES = (
         "bulk_get",
         ("POST",),
         (DATABASE, "_bulk_get"),
-        parameters=_parameters("attachments latest revs"),
+        parameters=parameters.names("attachments latest revs"),
         body=bodies.BULK_GET,
         newest=True,
     ),
@@ -101,7 +96,7 @@ ROUTES = (
         "attachment",
         ("GET", "HEAD"),
         (DATABASE, "{document}", "{attachment}"),
-        parameters=_parameters("rev"),
+        parameters=parameters.names("rev"),
         attachment=True,
         newest=True,
     ),
@@ -117,18 +112,11 @@ _VARIABLES = {
     "{checkpoint}": re.compile(r"[A-Za-z0-9._+=-]{16,80}"),
 }
 
+#: Methods for writing, wherever in the database; to the database itself, POST is one too.
+_WRITING = frozenset({"COPY", "DELETE", "PUT"})
+
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-#: Longest pause between two signs of life that a device may ask for, milliseconds. A connection that is silent
-#: for longer is taken for dead, on either side of us.
-_QUIET_MOST = 60_000
-_QUIET_LEAST = 1_000
-#: Parameters that are numbers, not below nought, and how long they may be.
-_NUMBERS = _parameters("heartbeat limit seq_interval skip timeout")
-_DIGITS = 18
-#: Parameters that are lists of texts, as JSON.
-_LISTS = _parameters("atts_since doc_ids keys open_revs")
 
 
 def match(method: str, target: str) -> Match | None:
@@ -138,15 +126,26 @@ def match(method: str, target: str) -> Match | None:
     """
     path, _, query = target.partition("?")
     segments = _segments(path)
-    if segments is None:
+    if segments is None or any("/" in segment for segment in segments):
         return None
     for route in ROUTES:
         if method in route.methods and _fits(route.path, segments):
-            found = _checked(_query(query, route.parameters))
+            found = parameters.checked(_query(query, route.parameters))
             if route.newest and (route.body is not None or not found.keys().isdisjoint(_REVISIONS)):
                 found["latest"] = "true"
             return Match(route, segments, found)
     return None
+
+
+def would_write(method: str, target: str) -> bool:
+    """Whether a request that is not on the list is for writing to the copy, or for removing it.
+
+    It goes by method and database alone: whatever would be written, and whether it is there, the answer is one.
+    """
+    segments = _segments(target.partition("?")[0])
+    if not segments or segments[0] != DATABASE:
+        return False
+    return method in _WRITING or (method == "POST" and len(segments) == 1)
 
 
 def _fits(pattern: tuple[str, ...], segments: tuple[str, ...]) -> bool:
@@ -157,14 +156,14 @@ def _fits(pattern: tuple[str, ...], segments: tuple[str, ...]) -> bool:
 
 
 def _segments(path: str) -> tuple[str, ...] | None:
-    """The decoded segments, or None for a path that no honest client writes."""
+    """The decoded segments, in which a slash may be; or None for a path that no honest client writes."""
     if not path.startswith("/") or "#" in path or "\\" in path:
         return None
     raw = path[1:].split("/")
     if raw[-1] == "" and len(raw) <= 2:  # "/" and "/passbook/"
         raw.pop()
     decoded = [_decoded(segment) for segment in raw]
-    if any(segment is None or segment in ("", ".", "..") or "/" in segment for segment in decoded):
+    if any(segment is None or segment in ("", ".", "..") for segment in decoded):
         return None
     return tuple(segment for segment in decoded if segment is not None)
 
@@ -190,41 +189,6 @@ def _query(text: str, allowed: frozenset[str]) -> dict[str, str]:
                 raise bad_request(f"The value of {name} is malformed.")
             found.setdefault(name, decoded)
     return found
-
-
-def _checked(query: dict[str, str]) -> dict[str, str]:
-    if query.get("feed", "normal") not in ("normal", "longpoll", "continuous"):
-        raise bad_request("Supported values for feed: normal, longpoll, continuous.")
-    if query.get("filter", "_doc_ids") != "_doc_ids":
-        raise bad_request("Supported values for filter: _doc_ids.")
-    for name in _LISTS & query.keys():
-        if (name, query[name]) != ("open_revs", "all"):
-            query[name] = _each_once(name, query[name])
-    if query.get("heartbeat") == "true":
-        query["heartbeat"] = str(_QUIET_MOST)
-    for name in _NUMBERS & query.keys():
-        value = query[name]
-        if not value.isascii() or not value.isdigit() or len(value) > _DIGITS:
-            raise bad_request(f"The value of {name} is not a number.")
-    if query.get("descending") == "true" and query.get("feed", "normal") != "normal":
-        # Backwards there is nothing to wait for, but CouchDB would, for ever, if a filter left something out.
-        query.pop("heartbeat", None)
-        query["timeout"] = "1"
-    for name, least in (("heartbeat", _QUIET_LEAST), ("timeout", 0)):
-        if name in query:
-            query[name] = str(min(max(int(query[name]), least), _QUIET_MOST))
-    return query
-
-
-def _each_once(name: str, value: str) -> str:
-    """The list made anew. CouchDB would look up, and answer, whatever is in it twice."""
-    try:
-        found = msgspec.json.decode(value, type=list[str])
-    except msgspec.MsgspecError:
-        raise bad_request(f"The value of {name} is not a list of texts.") from None
-    if len(set(found)) < len(found):
-        raise bad_request(f"The value of {name} has the same twice.")
-    return msgspec.json.encode(found).decode()
 
 
 def described() -> list[dict[str, Any]]:

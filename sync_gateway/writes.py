@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-READ_ONLY = "This database is read-only for devices."
+from sync_gateway.answers import READ_ONLY
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,13 @@ def refusal(document: dict[str, Any], rules: Iterable[WriteRule] = RULES) -> str
 
 
 def answers(documents: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As CouchDB answers documents that its validation does not let in: each by itself, the whole with 201."""
+    """As CouchDB answers documents that its validation does not let in: each by itself, the whole with 201.
+
+    The status is for PouchDB, which would take an error without one for a 500.
+    """
     refused = ((document.get("_id"), refusal(document)) for document in documents)
-    return [{"id": name, "error": "forbidden", "reason": reason} for name, reason in refused if reason is not None]
+    return [
+        {"id": name, "error": "forbidden", "reason": reason, "status": 403}
+        for name, reason in refused
+        if reason is not None
+    ]

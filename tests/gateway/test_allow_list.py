@@ -16,7 +16,7 @@ from yarl import URL
 from sync_gateway import routes
 from sync_gateway.answers import Problem
 from tests.gateway.conftest import Counted, Device, basic
-from tests.gateway.paths import DATABASE, EXCEPTIONS, SERVER, TRICKS
+from tests.gateway.paths import DATABASE, EXCEPTIONS, SERVER, TRICKS, WRITES
 from tests.support.couch import Couch
 
 
@@ -54,11 +54,17 @@ def off_the_list(device: Device) -> list[tuple[str, str]]:
             (method, path.replace("{db}", "/passbook")),
             (method, path.replace("{db}", f"/{device.database}")),
         ]
+    wanted += [(method, path.replace("{db}", f"/{device.database}")) for method, path in cases(WRITES)]
     return wanted + [
         (method, path.format(db=f"/{device.database}"))
         for method in ("GET", "POST")
         for path in ("{db}", "{db}/", "{db}/_changes", "{db}/_all_docs", "{db}/_bulk_get", "{db}/loan:1")
     ]
+
+
+def writing() -> list[tuple[str, str]]:
+    """Requests that would write to the database or remove it, by its public name."""
+    return [(method, path.replace("{db}", "/passbook")) for method, path in cases(WRITES)]
 
 
 async def answers_to(
@@ -90,11 +96,34 @@ async def test_T16_everything_else_is_one_answer_and_never_reaches_couchdb(count
     assert counted.asked == [("GET", f"/{device.database}/loan%3A2")]
 
 
+async def test_T07_T16_what_would_write_is_one_answer_too(counted: Counted, couch: Couch) -> None:
+    """As CouchDB answers who may not: whatever it is, whether it is there or not, and unread."""
+    device = counted.device
+    await couch.write(device.database, {"_id": "loan:1"}, {"_id": "_design/x", "views": {}})
+    before = await couch.ask("GET", device.database)
+    answers = await answers_to(counted.url, writing(), device.headers["Authorization"])
+    ((status, _, text),) = answers
+    said = json.loads(text)
+    assert (status, said["error"], said["code"]) == (403, "forbidden", "read_only")
+    assert "read-only" in said["reason"]
+    # With a body of which nothing has come yet: it is not waited for.
+    parts = urlsplit(counted.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(
+        f"PUT /passbook/loan:1 HTTP/1.1\r\nHost: x\r\nAuthorization: {device.headers['Authorization']}\r\n"
+        "Content-Length: 100000000\r\n\r\n".encode()
+    )
+    assert (await asyncio.wait_for(reader.readline(), 20)).startswith(b"HTTP/1.1 403")
+    writer.close()
+    assert counted.asked == []
+    assert await couch.ask("GET", device.database) == before
+
+
 async def test_T16_a_stranger_cannot_tell_one_path_from_another(counted: Counted) -> None:
     device = counted.device
     on_the_list = [("GET", "/"), ("GET", "/passbook"), ("POST", "/passbook/_bulk_get"), ("GET", "/passbook/loan:1")]
     for authorization in ("", basic(device.id, "wrong"), basic("nobody", "x"), "Bearer x"):
-        answers = await answers_to(counted.url, off_the_list(device) + on_the_list, authorization)
+        answers = await answers_to(counted.url, off_the_list(device) + writing() + on_the_list, authorization)
         assert {key[:2] for key in answers} == {next(iter(answers))[:2]}
         assert {key[0] for key in answers} == {401}
     assert counted.asked == []
@@ -212,6 +241,7 @@ async def test_what_is_on_the_list(device: Device, couch: Couch, http: aiohttp.C
         "timeout=",
         "seq_interval=0x7",
         "feed=longpoll&limit=x",
+        "style=bogus",
     ],
 )
 async def test_queries_that_are_not_served(counted: Counted, query: str) -> None:

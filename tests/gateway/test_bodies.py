@@ -17,7 +17,7 @@ from yarl import URL
 
 from sample_institution.pouch import PouchClient
 from sync_gateway import bodies, writes
-from sync_gateway.answers import Problem
+from sync_gateway.answers import READ_ONLY, Problem
 from sync_gateway.credentials import Principal
 from sync_gateway.routes import ROUTES
 from sync_gateway.turns import SHARE, Turns
@@ -74,7 +74,7 @@ async def test_T07_T11_every_document_is_refused_alike(counted: Counted, couch: 
                 assert response.status == 201
                 answers = await response.json()
             assert [answer["id"] for answer in answers] == [document.get("_id") for document in documents]
-            assert {(answer["error"], answer["reason"]) for answer in answers} == {("forbidden", writes.READ_ONLY)}
+            assert {(answer["error"], answer["reason"]) for answer in answers} == {("forbidden", READ_ONLY)}
     assert counted.asked == []
     assert await couch.ask("GET", device.database) == before
 
@@ -92,7 +92,7 @@ def test_a_namespace_to_write_to_is_one_rule() -> None:
         )
     }
     assert [name for name, verdict in verdicts.items() if verdict is None] == ["command:abcd1234"]
-    assert writes.refusal({"_id": "command:abcd1234"}) == writes.READ_ONLY
+    assert writes.refusal({"_id": "command:abcd1234"}) == READ_ONLY
 
 
 PUT_CHECKPOINT = ("PUT", "/passbook/_local/abcdefghijklmnop")
@@ -122,12 +122,12 @@ PUT_CHECKPOINT = ("PUT", "/passbook/_local/abcdefghijklmnop")
         (*PUT_CHECKPOINT, b"[]", 400),
         (*PUT_CHECKPOINT, b'{"_attachments": {"x": {"data": "aGVs"}}}', 400),
         ("PUT", "/passbook/_local/" + "a" * 80, b"{}", 201),
-        ("PUT", "/passbook/_local/" + "a" * 81, b"{}", 404),
-        ("PUT", "/passbook/_local/" + "a" * 15, b"{}", 404),
-        ("PUT", "/passbook/_local/notes%20about%20things", b"{}", 404),
-        ("PUT", "/passbook/loan:1", b"{}", 404),
-        ("PUT", "/passbook/loan:1/image", b"x" * 50_000_000, 404),
-        ("PUT", "/passbook/_local/abcdefghijklmnop/image", b"x", 404),
+        ("PUT", "/passbook/_local/" + "a" * 81, b"{}", 403),
+        ("PUT", "/passbook/_local/" + "a" * 15, b"{}", 403),
+        ("PUT", "/passbook/_local/notes%20about%20things", b"{}", 403),
+        ("PUT", "/passbook/loan:1", b"{}", 403),
+        ("PUT", "/passbook/loan:1/image", b"x" * 50_000_000, 403),
+        ("PUT", "/passbook/_local/abcdefghijklmnop/image", b"x", 403),
     ],
 )
 async def test_T11_one_byte_too_many_is_refused_and_leaves_nothing(

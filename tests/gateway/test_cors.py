@@ -69,7 +69,7 @@ async def test_the_answer_to_a_preflight_needs_no_credential_and_is_the_same_for
     assert cors(headers) == {
         "access-control-allow-origin": APP,
         "access-control-allow-credentials": "true",
-        "access-control-allow-methods": "GET, HEAD, POST, PUT",
+        "access-control-allow-methods": "DELETE, GET, HEAD, POST, PUT",
         "access-control-allow-headers": "Accept, Authorization, Content-Type, If-None-Match",
         "access-control-expose-headers": "ETag, Retry-After",
         "access-control-max-age": "600",

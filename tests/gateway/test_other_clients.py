@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from passbook.servicedb import tables
+from sync_gateway.answers import READ_ONLY
 from tests.gateway.conftest import NOW, Device, People
 from tests.gateway.gateways import GatewayProcess, device_of, gateway_process
 from tests.support.couch import Couch
@@ -78,8 +79,9 @@ async def test_couchdb_python(device: Device, couch: Couch, people: People) -> N
         assert some == ["loan:5", "loan:6", "loan:7"]
         changes = database.changes()
         assert sorted(row["id"] for row in changes["results"]) == sorted(str(one["_id"]) for one in DOCUMENTS)
-        with pytest.raises(couchdb.http.ResourceNotFound):
+        with pytest.raises(couchdb.http.Forbidden) as refused:
             database["loan:7"] = {"n": 0}
+        assert refused.value.args[0] == ("forbidden", READ_ONLY)
         return changes["last_seq"]
 
     def listen(live: Live) -> Any:
@@ -120,6 +122,9 @@ async def test_ibmcloudant(device: Device, couch: Couch, people: People, process
         with pytest.raises(ApiException) as missing:
             client.get_security(db="passbook")
         assert missing.value.status_code == 404
+        with pytest.raises(ApiException) as refused:
+            client.delete_document(db="passbook", doc_id="loan:7", rev="1-a")
+        assert (refused.value.status_code, refused.value.message) == (403, f"forbidden: {READ_ONLY}")
         return changes["last_seq"]
 
     def listen(live: Live) -> Any:

@@ -317,17 +317,21 @@ CLOSED = {
 async def _none_reaches_couchdb(
     watched: tuple[aiohttp.ClientSession, Device, Door], requests: list[tuple[str, str, str]]
 ) -> None:
-    """Each gets the one answer to everything that is not on the list, and CouchDB hears of none."""
+    """Each gets the one answer to everything that is not on the list, or to everything that would write to the
+    copy, and CouchDB hears of none."""
     http, device, counting = watched
     before = counting.seen
-    answers = set()
+    answers: dict[bool, set[tuple[int, str, str]]] = {True: set(), False: set()}
     headers = {**device.headers, "Content-Type": "application/json"}
-    for method, path, body in [("GET", "/nothing/at/all", ""), *requests]:
+    for method, path, body in [("GET", "/nothing/at/all", ""), ("PUT", "/passbook/nothing", ""), *requests]:
         async with http.request(method, path, data=body, headers=headers) as response:
             kept = {name: value for name, value in response.headers.items() if name not in ("Date", "X-Request-Id")}
-            answers.add((response.status, str(sorted(kept.items())), await response.text()))
-    assert len(answers) == 1, answers
-    assert next(iter(answers))[0] == 404
+            writes = method in ("PUT", "DELETE") and path.startswith("/passbook/")
+            answers[writes].add((response.status, str(sorted(kept.items())), await response.text()))
+    assert [(writes, status) for writes, each in answers.items() for status, *_ in each] == [
+        (True, 403),
+        (False, 404),
+    ]
     assert counting.seen == before
 
 
