@@ -274,8 +274,8 @@ DECLARATIONS = (
         "cors_origins",
         str,
         "",
-        "Origins, with commas between, of the browser apps that may call gateway and auth service: "
-        "https://app.example.org.",
+        "Origins, with commas between, of the browser and hybrid apps that may call gateway and auth service: "
+        "https://app.example.org, capacitor://localhost.",
     ),
     Declaration(
         "metrics_token",

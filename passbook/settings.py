@@ -28,6 +28,8 @@ from passbook.addresses import (
 from passbook.credentials import signing_key
 from passbook.declarations import DECLARATIONS, PREFIX, SERVERS, Declaration
 from passbook.errors import Refused
+from passbook.origins import SETTING as ORIGINS
+from passbook.origins import is_origin
 
 _SHORTEST_SECRET = 32
 #: At the end of a variable's name: the value stands in the file that it names.
@@ -166,11 +168,11 @@ class Settings:
                 remedy="Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'",
             )
         for origin in self.browser_origins:
-            _check_url("PASSBOOK_CORS_ORIGINS", origin, ("http", "https"))
-            if urlsplit(origin).path:
+            if not is_origin(origin):
                 raise Refused(
-                    f"PASSBOOK_CORS_ORIGINS has {hide_credentials(origin)!r}, which is no origin.",
-                    remedy="An origin is scheme, host and port, with nothing after: https://app.example.org",
+                    f"{ORIGINS} has {hide_credentials(origin)!r}, which is no origin.",
+                    remedy="An origin is scheme, host and port, with nothing after: https://app.example.org, "
+                    "http://localhost:5173, capacitor://localhost.",
                 )
         for network in self.proxies:
             try:
@@ -218,8 +220,8 @@ class Settings:
 
     @property
     def browser_origins(self) -> list[str]:
-        """The origins of browser apps, one by one."""
-        return _listed(self.cors_origins)
+        """The origins of browser and hybrid apps, one by one, as browsers write them: in small letters."""
+        return _listed(self.cors_origins.lower())
 
     def shown(self) -> list[tuple[Declaration, str]]:
         """Each declaration with its present value as text, secrets masked."""

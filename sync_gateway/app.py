@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from aiohttp import HttpVersion11, web
 
+from passbook.origins import Origins
 from passbook.settings import Settings
 from sync_gateway import bodies, compress, routes, writes
 from sync_gateway.answers import Problem, answer, encoded, not_found, read_only, unavailable
@@ -240,7 +241,7 @@ class Parts:
             if settings is None
             else cls(
                 limits=Limits(Bounds.of(settings)),
-                cors=Cors(settings.browser_origins),
+                cors=Cors(Origins(settings.browser_origins, own=[settings.public_url])),
                 checkpoints=checkpoints,
                 sightings=sightings,
             )

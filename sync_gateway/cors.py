@@ -7,10 +7,9 @@ let loose.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from aiohttp import hdrs, web
 
+from passbook.origins import Origins
 from sync_gateway.answers import COMMON_HEADERS
 
 _PREFLIGHT = {
@@ -24,8 +23,8 @@ _EXPOSED = "ETag, Retry-After"
 class Cors:
     """The rule for one set of origins; without origins nothing is added to any answer."""
 
-    def __init__(self, origins: Sequence[str] = ()) -> None:
-        self._origins = frozenset(origin.lower() for origin in origins)
+    def __init__(self, origins: Origins | None = None) -> None:
+        self._origins = Origins() if origins is None else origins
 
     def preflight(self, request: web.Request) -> web.Response | None:
         """The answer to a browser that asks whether it may ask: one for every path, and without a credential."""
@@ -39,7 +38,9 @@ class Cors:
 
     async def prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add what a browser needs to read this answer (a signal handler of aiohttp's)."""
-        if not self._origins:
+        for given in request.headers.getall(hdrs.ORIGIN, [])[:1]:
+            self._origins.note(given, request.host)
+        if self._origins.empty:
             return
         vary = response.headers.get(hdrs.VARY)
         response.headers[hdrs.VARY] = f"{vary}, Origin" if vary else "Origin"
@@ -52,4 +53,4 @@ class Cors:
     def _origin(self, request: web.Request) -> str | None:
         """The request's origin as it was written, if it is one of ours."""
         given = request.headers.getall(hdrs.ORIGIN, [])
-        return given[0] if len(given) == 1 and given[0].lower() in self._origins else None
+        return given[0] if len(given) == 1 and given[0] in self._origins else None

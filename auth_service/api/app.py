@@ -32,6 +32,7 @@ from auth_service.service import Service
 from auth_service.tokens import ADMINISTRATORS, PEOPLE
 from passbook import __version__
 from passbook.audit import chain
+from passbook.origins import Origins
 
 log = structlog.get_logger()
 
@@ -84,7 +85,8 @@ def build(service: Service) -> FastAPI:
             expose_headers=["ETag", "Retry-After", "X-Request-Id"],
             max_age=600,
         )
-    app.add_middleware(Surroundings, metrics=service.metrics)
+    origins = Origins(service.settings.browser_origins, own=[service.settings.auth_url])
+    app.add_middleware(Surroundings, metrics=service.metrics, origins=origins)
     return app
 
 

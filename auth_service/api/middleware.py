@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from auth_service.api import envelope
 from auth_service.metrics import Metrics
 from passbook.credentials import new_id
+from passbook.origins import Origins
 
 log = structlog.get_logger()
 
@@ -48,15 +49,18 @@ def _encoded() -> _Untaken:
 class Surroundings:
     """The outermost layer. A defect of ours ends here, as an answer of the usual shape."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, origins: Origins) -> None:
         self._app = app
         self._metrics = metrics
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        offered = Headers(scope=scope).get("x-request-id", "")
+        given = Headers(scope=scope)
+        self._origins.note(given.get("origin", ""), given.get("host", ""))
+        offered = given.get("x-request-id", "")
         request_id = offered if _GOOD_ID.fullmatch(offered) else new_id("request")
         scope.setdefault("state", {})["request_id"] = request_id
         started, status, size = time.monotonic(), 0, 0

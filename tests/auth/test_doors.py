@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import select
 
 from passbook.audit.events import WrongDoor
@@ -114,6 +115,7 @@ def test_a_side_that_is_none_is_refused(service_url: str, tmp_path: Path) -> Non
 # Browsers
 
 APP, LOCAL = "https://app.example.org", "http://localhost:8100"
+HYBRID = ("capacitor://localhost", "https://localhost", "ionic://localhost", "tauri://localhost", "app://bundle")
 STRANGERS = (
     "https://app.example.org.evil.example",
     "https://evil.example/https://app.example.org",
@@ -134,7 +136,7 @@ STRANGERS = (
 
 @pytest.fixture
 async def browsers(service_url: str) -> AsyncIterator[Api]:
-    async with serving(service_url, {"PASSBOOK_CORS_ORIGINS": f"{APP}, {LOCAL}"}) as api:
+    async with serving(service_url, {"PASSBOOK_CORS_ORIGINS": ", ".join((APP, LOCAL, *HYBRID))}) as api:
         yield api
 
 
@@ -149,7 +151,7 @@ def preflight(origin: str, method: str = "POST") -> dict[str, str]:
 async def test_browsers_of_the_named_origins_alone_may_read_answers(browsers: Api, crowd: Crowd) -> None:
     crowd.person("amina")
     token = await browsers.token("amina")
-    for origin in (APP, LOCAL):
+    for origin in (APP, LOCAL, *HYBRID):
         asked = await browsers.call("OPTIONS", "/devices", headers=preflight(origin))
         assert asked.status == 200
         assert asked.headers["Access-Control-Allow-Origin"] == origin
@@ -168,6 +170,15 @@ async def test_browsers_of_the_named_origins_alone_may_read_answers(browsers: Ap
             assert "Access-Control-Allow-Origin" not in one.headers, origin
     bad = await browsers.call("OPTIONS", "/devices", headers=preflight(APP, "TRACE"))
     assert bad.status == 400
+
+
+async def test_a_request_from_an_origin_that_is_not_listed_leaves_a_line(browsers: Api) -> None:
+    """One that names it and the setting, however many there are."""
+    with structlog.testing.capture_logs() as logged:
+        for origin in (APP, browsers.url, *STRANGERS, *STRANGERS):
+            await browsers.call("OPTIONS", "/devices", headers=preflight(origin))
+    (line,) = [entry for entry in logged if entry["event"] == "origin_not_listed"]
+    assert (line["origin"], line["setting"]) == (STRANGERS[0], "PASSBOOK_CORS_ORIGINS")
 
 
 async def test_without_origins_no_browser_app_may_read_anything(api: Api) -> None:

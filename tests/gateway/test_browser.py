@@ -32,7 +32,8 @@ window.app = {
   events: [],
   open(url, auth) {
     this.local = new PouchDB('copy' + Math.random());
-    this.remote = new PouchDB(url, { skip_setup: true, ...(auth ? { auth } : {}) });
+    this.reopen = () => { this.remote = new PouchDB(url, { skip_setup: true, ...(auth ? { auth } : {}) }); };
+    this.reopen();
   },
   plain(error) { return JSON.parse(JSON.stringify({ ...error, status: error.status, message: error.message })); },
   watch(replication) {
@@ -120,6 +121,11 @@ async def test_a_page_of_an_allowed_origin(
         await page.evaluate("app.local.put({ _id: 'loan:mine' })")
         assert (await page.evaluate("app.sync()"))["push"]["doc_write_failures"] == 1
         assert await page.evaluate("app.events.filter((one) => one.event === 'denied').length") == 1
+        # By itself: refused, and the page may read why.
+        for attempt in ("put({ _id: 'loan:mine' })", "remove('loan:0001', '1-a')", "destroy()"):
+            error = await page.evaluate(f"app.remote.{attempt}.catch((error) => app.plain(error))")
+            assert (error["status"], error["error"]) == (403, "forbidden")
+            await page.evaluate("app.reopen()")
         # Live.
         await page.evaluate("app.events.length = 0; app.live()")
         await page.until("app.events.some((one) => one.event === 'paused')")
@@ -149,6 +155,9 @@ async def test_a_page_of_another_origin_reads_nothing(
             f"fetch({json.dumps(device.url)}).then((answer) => answer.status, (error) => error.name)"
         )
         assert told == "TypeError"
+    # The browser does not tell the app why. The log does, once.
+    (line,) = gateway_for_it.said("origin_not_listed")
+    assert (line["origin"], line["setting"]) == (elsewhere, "PASSBOOK_CORS_ORIGINS")
     async with aiohttp.ClientSession() as http:
         preflight = {"Origin": elsewhere, "Access-Control-Request-Method": "GET"}
         async with http.options(f"{device.url}/_changes", headers=preflight) as response:

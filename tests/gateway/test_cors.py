@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+import structlog
 
 from passbook.errors import Refused
+from passbook.origins import Origins
 from passbook.settings import Settings
 from sync_gateway.app import Parts
 from sync_gateway.credentials import DatabaseCredentials
@@ -15,6 +17,11 @@ from tests.gateway.conftest import Device, People, running_gateway, settled
 from tests.support.couch import Couch
 
 APP, OTHER_APP = "https://app.example.org", "http://localhost:5173"
+#: As the pages of hybrid apps have them: Capacitor, Ionic, Tauri, Electron with a scheme of its own.
+HYBRID = (
+    *("capacitor://localhost", "https://localhost", "http://localhost", "ionic://localhost"),
+    *("tauri://localhost", "http://tauri.localhost", "https://tauri.localhost", "app://bundle"),
+)
 PATHS = ["/", "/passbook", "/passbook/_changes", "/passbook/loan:1", "/_all_dbs", "/nothing/at/all", "/wiped"]
 STRANGE = [
     "https://app.example.org.evil.example",
@@ -23,6 +30,9 @@ STRANGE = [
     "https://app.example.org:8443",
     "https://app.example.org/",
     "https://APP.example.org.",
+    "capacitor://localhost:1",
+    "capacitors://localhost",
+    "file://",
     "null",
     "*",
     "",
@@ -33,7 +43,7 @@ STRANGE = [
 async def browser_gateway(
     service_url: str, couch_url: str, credentials: DatabaseCredentials
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    settings = Settings.load({"PASSBOOK_CORS_ORIGINS": f"{APP}, {OTHER_APP}"})
+    settings = Settings.load({"PASSBOOK_CORS_ORIGINS": ", ".join((APP, OTHER_APP, *HYBRID))})
     async with (
         running_gateway(service_url, couch_url, credentials, parts=Parts.new(settings)) as url,
         aiohttp.ClientSession(url) as http,
@@ -83,7 +93,7 @@ async def test_every_answer_may_be_read_by_the_app(
     device = await settled(couch, people)
     await couch.write(device.database, {"_id": "loan:1", "text": "x" * 1000})
     feed = "/passbook/_changes?feed=continuous&timeout=0"
-    for origin in (APP, OTHER_APP):
+    for origin in (APP, OTHER_APP, *HYBRID):
         for path in (*PATHS, "/passbook/_all_docs?include_docs=true", feed, "/passbook/_changes?limit=x"):
             for authorization in ({}, device.headers):
                 async with browser_gateway.get(path, headers={"Origin": origin, **authorization}) as response:
@@ -126,7 +136,60 @@ async def test_without_origins_in_the_settings_there_is_nothing(
             assert cors(response.headers) == {}
 
 
-@pytest.mark.parametrize("origins", ["https://app.example.org/", "*", "app.example.org", "https://a.example/x"])
+@pytest.mark.parametrize(
+    "origins",
+    [
+        *("https://app.example.org/", "*", "app.example.org", "https://a.example/x", "null", "file://", "file://a"),
+        *(
+            "capacitor://",
+            "capacitor:localhost",
+            "https://user@a.example",
+            "https://a.example?x",
+            "https://*.example",
+        ),
+        *("data:text/html,x", "javascript://x", "https://a.example https://b.example", "https://a.example:port"),
+    ],
+)
 def test_what_is_no_origin_is_refused_at_the_start(origins: str) -> None:
     with pytest.raises(Refused):
         Settings.load({"PASSBOOK_CORS_ORIGINS": origins})
+
+
+async def test_a_request_from_an_origin_that_is_not_listed_leaves_a_line(
+    browser_gateway: aiohttp.ClientSession,
+) -> None:
+    """One that names it and the setting, however many there are."""
+    hostile = "https://evil.example/é" + "x" * 5_000
+    with structlog.testing.capture_logs() as logged:
+        for origin in ("https://new.example", "https://new.example", "https://other.example", hostile, "null", APP):
+            for headers in (preflight(origin), {"Origin": origin}):
+                async with browser_gateway.request("OPTIONS", "/passbook", headers=headers):
+                    pass
+        own = str(browser_gateway._base_url).rstrip("/")
+        async with browser_gateway.get("/passbook", headers={"Origin": own}):
+            pass
+    (line,) = [entry for entry in logged if entry["event"] == "origin_not_listed"]
+    assert (line["origin"], line["setting"]) == ("https://new.example", "PASSBOOK_CORS_ORIGINS")
+    assert line["log_level"] == "warning"
+
+
+def test_lines_about_origins_are_few_short_and_printable(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000.0
+    monkeypatch.setattr("passbook.origins.time.monotonic", lambda: now)
+    origins = Origins([APP], own=["https://passbook.example.org:8443/passbook"])
+    with structlog.testing.capture_logs() as logged:
+        for minute in range(120):
+            for number in range(100):
+                origins.note(f"https://{minute}.{number}.example", "passbook.example.org")
+                origins.note("https://same.example", "passbook.example.org")
+            now += 60
+    assert len(logged) == 120
+    assert sum(entry["others_since"] for entry in logged) == 119 * 199
+    with structlog.testing.capture_logs() as logged:
+        now += 3_600
+        for origin in (APP, APP.upper(), "https://passbook.example.org:8443", "http://internal.example", ""):
+            origins.note(origin, "internal.example")
+        assert logged == []
+        origins.note("https://a\r\nb\x1b[0mé" + "x" * 500, "internal.example")
+    assert logged[0]["origin"] == ("https://a??b?[0m?" + "x" * 500)[:100]
+    assert len(origins._told) <= 100
