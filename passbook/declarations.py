@@ -275,7 +275,7 @@ DECLARATIONS = (
         str,
         "",
         "Origins, with commas between, of the browser and hybrid apps that may call gateway and auth service: "
-        "https://app.example.org, capacitor://localhost.",
+        "capacitor://localhost, https://app.example.org.",
     ),
     Declaration(
         "metrics_token",

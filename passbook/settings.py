@@ -171,8 +171,8 @@ class Settings:
             if not is_origin(origin):
                 raise Refused(
                     f"{ORIGINS} has {hide_credentials(origin)!r}, which is no origin.",
-                    remedy="An origin is scheme, host and port, with nothing after: https://app.example.org, "
-                    "http://localhost:5173, capacitor://localhost.",
+                    remedy="An origin is scheme, host and port, with nothing after, for example "
+                    "capacitor://localhost or https://app.example.org",
                 )
         for network in self.proxies:
             try:
