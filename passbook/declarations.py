@@ -383,6 +383,12 @@ DECLARATIONS = (
     Declaration("couchdb_bulk_bytes", int, 1_000_000, "Most bytes in one write to CouchDB, about.", minimum=1000),
     Declaration("worker_interval_seconds", float, 5.0, "Pause between two passes of `worker run`.", minimum=0.1),
     Declaration(
+        "worker_heartbeat",
+        Path,
+        None,
+        "File that `worker run` touches every five seconds while it lives, for a health check. Unset: none.",
+    ),
+    Declaration(
         "device_days",
         int,
         90,

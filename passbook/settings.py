@@ -116,6 +116,7 @@ class Settings:
     couchdb_bulk_documents: int
     couchdb_bulk_bytes: int
     worker_interval_seconds: float
+    worker_heartbeat: Path | None
     device_days: int
     device_longest_days: int
     devices_per_person: int

@@ -11,7 +11,9 @@ from typing import Any
 
 from passbook.embedded import node
 
-CLIENTS = Path(__file__).parents[1] / "clients"
+#: The scripts and what they need: a folder of the wheel, or of the checkout.
+_PACKED = Path(__file__).parent / "scripts_for_node"
+CLIENTS = _PACKED if _PACKED.exists() else Path(__file__).parents[1] / "clients"
 WITHIN = 30.0  # seconds until an event must have come
 LONGEST_LINE = 256 * 1024 * 1024  # bytes; `docs` puts a whole database on one line
 
@@ -30,14 +32,24 @@ class PouchClient:
     @classmethod
     @contextlib.asynccontextmanager
     async def started(
-        cls, url: str, username: str, password: str, *, store: str | Path = "memory", **options: Any
+        cls,
+        url: str,
+        username: str,
+        password: str,
+        *,
+        store: str | Path = "memory",
+        clients: Path = CLIENTS,
+        **options: Any,
     ) -> AsyncIterator[PouchClient]:
-        """A device with an empty store or the one in that directory; `live=True` replicates from the start."""
+        """A device with an empty store or the one in that directory; `live=True` replicates from the start.
+
+        `clients` is the folder of the scripts, in which their packages can be installed.
+        """
         found = node.find()
-        await asyncio.to_thread(node.ensure_packages, CLIENTS, found)
+        await asyncio.to_thread(node.ensure_packages, clients, found)
         process = await asyncio.create_subprocess_exec(
             found.node,
-            str(CLIENTS / "scripts" / "replicate.mjs"),
+            str(clients / "scripts" / "replicate.mjs"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LONGEST_LINE,

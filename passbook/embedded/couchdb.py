@@ -9,10 +9,8 @@ import base64
 import contextlib
 import http.client
 import json
-import os
 import resource
 import secrets
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -53,7 +51,7 @@ def running(settings: Settings) -> Iterator[CouchAddress]:
     """The embedded server of `settings.data_dir`, healthy; it stays for as long as this is open."""
     directory = kept_private(data_directory(settings.data_dir) / "couchdb")
     found = node.find()
-    program = _program(directory)
+    program = node.installable(SOURCES, directory / "server")
     node.ensure_packages(program, found)
     service = Service(
         "embedded CouchDB server",
@@ -64,22 +62,6 @@ def running(settings: Settings) -> Iterator[CouchAddress]:
     )
     with service.used():
         yield _healthy(directory)
-
-
-def _program(directory: Path) -> Path:
-    """The folder with server.js in which packages can be installed: a copy if ours is read-only."""
-    if os.access(SOURCES, os.W_OK):
-        return SOURCES
-    copy = directory / "server"
-    copy.mkdir(exist_ok=True)
-    for source in SOURCES.iterdir():
-        if source.is_file():
-            target = copy / source.name
-            if not target.exists() or target.read_bytes() != source.read_bytes():
-                temporary = target.with_name(f"{target.name}.{os.getpid()}")
-                shutil.copyfile(source, temporary)
-                temporary.replace(target)
-    return copy
 
 
 def _environment(directory: Path) -> dict[str, str]:

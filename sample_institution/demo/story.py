@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import shutil
 import socket
+import sys
 import time
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -32,6 +34,8 @@ _SEEN_WITHIN_SECONDS = 30.0
 _ROWS_SHOWN = 16
 _LINES_TOLD = 8
 _LOOK_EVERY = 0.05  # seconds
+#: What starts it: `make demo` in a checkout.
+_DEMO = "make demo" if Path("Makefile").exists() and CLIENTS.is_relative_to(Path.cwd()) else "passbook demo"
 _ELSEWHERE = 1000  # added to a port that is taken: far from the demo's others
 
 
@@ -43,6 +47,7 @@ class Story:
         self._console = console
         self._directory = settings.data_dir.absolute()
         self._pictures = self._directory / "content"
+        self._clients = CLIENTS
 
     async def tell(self, *, once: bool) -> None:
         """The whole story; without `once` it stays until it is cancelled."""
@@ -78,7 +83,7 @@ class Story:
             await self._projected(env)
             self._introduce(memory, time.monotonic() - started)
             device = await self._registered(auth, memory, memory.customer)
-            async with _phone(device) as phone:
+            async with self._phone(device) as phone:
                 await self._first_sync(phone, memory.customer)
                 await self._live(phone, engine, memory.customer)
                 await self._agent(auth, memory, administrator)
@@ -170,7 +175,7 @@ class Story:
         """A client is taken away from the agent and leaves the phone; then the phone's access ends."""
         login = memory.agent
         device = await self._registered(auth, memory, login)
-        async with _phone(device) as phone:
+        async with self._phone(device) as phone:
             seconds = await _synchronised(phone)
             count = len(await phone.docs())
             carried = f"{len(login.clients)} clients: {count} documents"
@@ -253,11 +258,11 @@ class Story:
             f"person permit {login.username} --deny transactions",
             "verify",
         ):
-            self._say(f"  {other}.venv/bin/passbook {line}")
+            self._say(f"  {other}{_shown(Path(sys.executable).parent)}/passbook {line}")
         program = "node" if shutil.which("node") else node.find().node
         phone = self._settings.data_dir / "my-phone"
         arguments = f"{self._address(self._settings.auth_port)} {login.username} {phone}"
-        self._say(f"  echo {login.password} | {program} clients/scripts/sign_in.mjs {arguments}")
+        self._say(f"  echo {login.password} | {program} {_shown(self._clients)}/scripts/sign_in.mjs {arguments}")
         ports = (self._settings.gateway_port, self._settings.auth_port)
         reverse = " && ".join(f"adb reverse tcp:{port} tcp:{port}" for port in ports)
         self._say(
@@ -268,7 +273,7 @@ class Story:
         self._say(
             f"Pages of {', '.join(origins)} may use it from a browser."
             if origins
-            else "A page in a browser may use it after PASSBOOK_CORS_ORIGINS=http://localhost:5173 make demo, "
+            else f"A page in a browser may use it after PASSBOOK_CORS_ORIGINS=http://localhost:5173 {_DEMO}, "
             "with the page's own origin."
         )
         self._say("Ctrl-C ends it; the data stays for the next start.\n")
@@ -295,15 +300,25 @@ class Story:
                 if gone:
                     self._say(f"  ↓ taken back: {len(gone)} documents, {min(gone)} among them")
 
+    def _phone(self, device: dict[str, Any]) -> contextlib.AbstractAsyncContextManager[PouchClient]:
+        credential = (device["url"], device["username"], device["password"])
+        return PouchClient.started(*credential, clients=self._clients)
+
     def _fetch_packages(self) -> None:
         """PouchDB for the phone and for the embedded server, the first time."""
-        for directory in (CLIENTS, couchdb.SOURCES):
+        self._clients = node.installable(CLIENTS, self._directory / "clients")
+        for directory in (self._clients, node.installable(couchdb.SOURCES, self._directory / "couchdb" / "server")):
             if not node.installed(directory):
                 self._say(f"Fetching npm packages for {directory.name}, once …")
                 node.ensure_packages(directory)
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def _shown(path: Path) -> Path:
+    """A path as one types it in the present folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _require_port(port: int, variable: str) -> None:
@@ -314,12 +329,8 @@ def _require_port(port: int, variable: str) -> None:
         except OSError:
             raise PortBusy(
                 f"Port {port} is taken by another program; is another demo running?",
-                remedy=f"End it, or choose another port: {variable}={port + _ELSEWHERE} make demo",
+                remedy=f"End it, or choose another port: {variable}={port + _ELSEWHERE} {_DEMO}",
             ) from None
-
-
-def _phone(device: dict[str, Any]) -> contextlib.AbstractAsyncContextManager[PouchClient]:
-    return PouchClient.started(device["url"], device["username"], device["password"])
 
 
 async def _synchronised(phone: PouchClient) -> float:

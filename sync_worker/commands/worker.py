@@ -16,6 +16,7 @@ from passbook.settings import Settings
 from passbook.witness.keeper import keeping
 from sync_worker.commands.session import worker
 from sync_worker.cycle import Worker
+from sync_worker.heartbeat import beating
 from sync_worker.ledger import login as login_rights
 from sync_worker.ledger.reader import Failure
 from sync_worker.loop import Loop
@@ -72,7 +73,7 @@ def run(as_json: Json = False) -> None:
                 named.update(one.failed)
                 _print(summary, as_json)
 
-            async with keeping(database, one.couch, stopping):
+            async with beating(settings.worker_heartbeat), keeping(database, one.couch, stopping):
                 await Loop(one, database, interval_seconds=settings.worker_interval_seconds, tell=tell).run(
                     stopping
                 )

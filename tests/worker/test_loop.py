@@ -9,6 +9,7 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from passbook.servicedb import tables
 from sync_worker.cycle import Worker
 from sync_worker.loop import Loop
 from tests.support.actors import TESTER
-from tests.support.killing import door
+from tests.support.killing import door, passbook
 from tests.support.stage import Stage
 from tests.worker.changing import carry_out, counts, link, of_client, sums, unlink, until
 
@@ -293,3 +294,27 @@ def _swap(connection: sa.Connection, name: str, lost: int, new: int) -> None:
     """Take a client away and give another, and one that there is not away as well, in one transaction."""
     granting.unlink(connection, TESTER, name, [lost, 999_999_999])
     granting.link(connection, TESTER, name, [new])
+
+
+async def test_a_heartbeat_is_there_while_it_lives_and_no_longer(stage: Stage, tmp_path: Path) -> None:
+    beat = tmp_path / "heartbeat"
+    async with running(stage, {"PASSBOOK_WORKER_HEARTBEAT": str(beat)}) as process:
+        began = (await asyncio.to_thread(beat.stat)).st_mtime_ns
+
+        async def beats() -> bool:
+            return (await asyncio.to_thread(beat.stat)).st_mtime_ns > began
+
+        await until(beats, "another beat")
+        process.terminate()
+        assert await process.wait() == 0
+    assert not await asyncio.to_thread(beat.exists)
+
+
+async def test_a_heartbeat_that_cannot_be_written_is_refused(stage: Stage, tmp_path: Path) -> None:
+    status, _, errors = await passbook(
+        "worker",
+        "run",
+        environment={**stage.environment, "PASSBOOK_WORKER_HEARTBEAT": str(tmp_path / "no" / "file")},
+    )
+    assert status == 2
+    assert "PASSBOOK_WORKER_HEARTBEAT" in errors
