@@ -354,7 +354,16 @@ DECLARATIONS = (
         "tenant_timezone",
         ZoneInfo,
         ZoneInfo("UTC"),
-        "Time zone of the institution (IANA name): decides which day it is for a rolling history window.",
+        "Time zone of the institution (IANA name): decides which day it is, for a rolling history window and for "
+        "apps.",
+    ),
+    Declaration("institution_name", str, "", "What the institution calls itself: apps show it."),
+    Declaration("institution_phone", str, "", "Where its people call: apps show it."),
+    Declaration(
+        "institution_languages",
+        str,
+        "",
+        "Its languages, the preferred first: language tags (BCP 47) separated by commas, for instance sw,en.",
     ),
     Declaration(
         "image_dir",

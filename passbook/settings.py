@@ -106,6 +106,9 @@ class Settings:
     activation_command: str
     initial_password_days: int
     tenant_timezone: ZoneInfo
+    institution_name: str
+    institution_phone: str
+    institution_languages: str
     image_dir: Path | None
     image_max_bytes: int
     ledger_batch: int
@@ -204,6 +207,13 @@ class Settings:
         if self.log_format not in ("text", "json"):
             raise Refused(f"PASSBOOK_LOG_FORMAT={self.log_format!r} is neither text nor json.")
 
+        for tag in self.languages:
+            if not _LANGUAGE.fullmatch(tag):
+                raise Refused(
+                    f"PASSBOOK_INSTITUTION_LANGUAGES={self.institution_languages!r}: {tag!r} is no language tag.",
+                    remedy="Give tags of BCP 47, separated by commas: sw,en-KE.",
+                )
+
     @property
     def service_db_passwords(self) -> dict[str, str]:
         """By process, the password of its role; empty where none is given."""
@@ -223,6 +233,11 @@ class Settings:
     def browser_origins(self) -> list[str]:
         """The origins of browser and hybrid apps, one by one, as browsers write them: in small letters."""
         return _listed(self.cors_origins.lower())
+
+    @property
+    def languages(self) -> list[str]:
+        """The institution's languages, one by one."""
+        return _listed(self.institution_languages)
 
     def shown(self) -> list[tuple[Declaration, str]]:
         """Each declaration with its present value as text, secrets masked."""
@@ -278,6 +293,8 @@ def _read(variable: str, path: str) -> str:
         raise Refused(f"{variable} names a file that is empty.", remedy=remedy)
     return text
 
+
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 
 _SCHEMES = {
     "PASSBOOK_LEDGER": ("postgresql", "postgres", "mysql", "mariadb"),

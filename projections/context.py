@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 
 from projections.documents.base import Currency
 from projections.garbage import BadValue
@@ -21,6 +22,8 @@ class Context:
 
     currencies: Mapping[str, CurrencyRow] = field(default_factory=dict)
     rounding: str = DEFAULT_ROUNDING
+    #: The day the books are on, where the institution moves it itself.
+    business_date: date | None = None
     unknown: set[tuple[str, int]] = field(default_factory=set)
 
     def account_currency(self, code: str, digits: int, where: str) -> tuple[Currency, Digits]:

@@ -19,6 +19,7 @@ from projections.documents.loans import (
     LoanSummary,
     LoanTerms,
     LoanTransaction,
+    NextDue,
     PortionSummary,
     PrincipalSummary,
 )
@@ -32,7 +33,7 @@ from projections.rows import (
 )
 
 
-def account(row: LoanRow, currency: Currency, digits: Digits, context: Context) -> Loan:
+def account(row: LoanRow, currency: Currency, digits: Digits, context: Context, next_due: NextDue | None) -> Loan:
     """Document `loan:{id}`."""
     unknown = context.unknown
     return Loan(
@@ -51,6 +52,7 @@ def account(row: LoanRow, currency: Currency, digits: Digits, context: Context) 
         interest=_interest(row, unknown),
         terms=_terms(row, digits, unknown),
         summary=_summary(row, digits),
+        next_due=next_due,
         dates=LoanDates(
             submitted=row.submitted_on,
             approved=row.approved_on,

@@ -75,7 +75,7 @@ def _loan(aggregate: LoanAggregate, since: date | None, context: Context) -> Ite
     row = aggregate.loan
     prefix = f"loan:{row.id}"
     currency, digits = context.account_currency(row.currency_code, row.currency_digits, f"m_loan {row.id}")
-    yield prefix, loans.account(row, currency, digits, context)
+    yield prefix, loans.account(row, currency, digits, context, schedules.next_due(aggregate, digits))
     schedule = schedules.schedule(aggregate, currency, digits)
     if schedule:
         yield f"{prefix}:schedule", schedule

@@ -407,6 +407,10 @@ class CurrencyRow(Row):
     symbol: Annotated[str | None, column("cur.display_symbol")]
 
 
+#: Table and column that stand in no row: the day the books are on, where the institution moves it itself.
+BUSINESS_DATE = ("m_business_date", "date")
+
+
 class Picture(msgspec.Struct, frozen=True):
     """A client's picture as found in the core's content store."""
 

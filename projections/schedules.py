@@ -10,6 +10,7 @@ from projections.documents import SCHEMA, Currency, LoanSchedule
 from projections.documents.loans import (
     Disbursement,
     Instalment,
+    NextDue,
     PortionDue,
     PrincipalDue,
     ScheduleTotals,
@@ -49,6 +50,27 @@ class _Sum:
         return PrincipalDue(
             due=self.due, paid=self.paid, written_off=self.written_off, outstanding=self.outstanding
         )
+
+
+def next_due(aggregate: LoanAggregate, digits: Digits) -> NextDue | None:
+    """The first instalment of an active loan on which something is still to pay, whatever day it is."""
+    if aggregate.loan.status != vocabulary.LOAN_ACTIVE:
+        return None
+    for row in sorted(aggregate.instalments, key=lambda row: (row.due_date, row.number)):
+        owed = _owed(row, digits)
+        if not row.is_complete and owed > 0:
+            return NextDue(on=row.due_date, amount=owed)
+    return None
+
+
+def _owed(row: InstalmentRow, digits: Digits) -> Decimal:
+    due = (row.principal, row.interest, row.fees, row.penalties)
+    settled = (
+        *(row.principal_paid, row.interest_paid, row.fees_paid, row.penalties_paid),
+        *(row.interest_waived, row.fees_waived, row.penalties_waived),
+        *(row.principal_written_off, row.interest_written_off, row.fees_written_off, row.penalties_written_off),
+    )
+    return sum(map(digits, due), digits.zero) - sum(map(digits, settled), digits.zero)
 
 
 def schedule(aggregate: LoanAggregate, currency: Currency, digits: Digits) -> LoanSchedule | None:

@@ -42,6 +42,14 @@ PERSON_KIND = WordList(
         "agent": "Somebody who serves the clients in scope",
     },
 )
+BUSINESS_DATE_RULE = WordList(
+    "BusinessDateRule",
+    "How an app finds the institution's today.",
+    {
+        "calendar": "Today is the date in the institution's time zone, by the device's clock",
+        "ledger": "Today is the date that the institution's books are on, which it moves itself: `date`",
+    },
+)
 PERMISSION = WordList(
     "Permission",
     "What a person may see.",

@@ -331,7 +331,8 @@ class Worker:
         except DatabaseMissing:
             run.lost.add(holder.id)
             return []
-        manifest = manifests.build(holder, run.contents[holder.id], as_of)
+        told = manifests.institution(self._parts.settings, run.context.business_date)
+        manifest = manifests.build(holder, run.contents[holder.id], told, as_of)
         changes, unchanged = difference([manifest], stands.manifests)
         run.summary.documents_unchanged += unchanged
         return changes

@@ -60,5 +60,10 @@ async def expected(parts: Parts, holder: Holder, context: Context) -> Expected:
     if not found.failed:
         changed = await asyncio.to_thread(parts.database.run, state.last_changes, [holder.id])
         on_record = OnRecord({key: known[key] for key in MANIFESTS if key in known}, changed.get(holder.id))
-        found.documents[MANIFEST] = manifests.build(holder, contents, on_record.as_of(found.as_of))
+        found.documents[MANIFEST] = manifests.build(
+            holder,
+            contents,
+            manifests.institution(parts.settings, context.business_date),
+            on_record.as_of(found.as_of),
+        )
     return found

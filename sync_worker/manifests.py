@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from passbook.scope import PERMISSIONS
+from passbook.settings import Settings
 from projections import canonical
-from projections.documents import MANIFEST_SCHEMA, ClientInScope, Passbook
+from projections.documents import MANIFEST_SCHEMA, BusinessDate, ClientInScope, Institution, Passbook
 from projections.project import Projected
 from sync_worker.scopes import Holder
 from sync_worker.state import MANIFEST, OLD_MANIFEST, Copies
@@ -47,7 +48,18 @@ class OnRecord:
         return self.changed or stands
 
 
-def build(holder: Holder, contents: Contents, as_of: datetime) -> Projected:
+def institution(settings: Settings, business_date: date | None) -> Institution:
+    """What everybody's manifest says about the institution; `business_date` where it moves that itself."""
+    return Institution(
+        time_zone=settings.tenant_timezone.key,
+        business_date=BusinessDate(rule="ledger" if business_date else "calendar", date=business_date),
+        name=settings.institution_name or None,
+        phone=settings.institution_phone or None,
+        languages=settings.languages or None,
+    )
+
+
+def build(holder: Holder, contents: Contents, told: Institution, as_of: datetime) -> Projected:
     """Document `~passbook`. `as_of` is the ledger snapshot of the last change of any of the documents."""
     manifest = Passbook(
         schema=MANIFEST_SCHEMA,
@@ -56,6 +68,7 @@ def build(holder: Holder, contents: Contents, as_of: datetime) -> Projected:
         permissions=sorted(holder.scope.permissions, key=PERMISSIONS.index),
         clients=[ClientInScope(id=key, display_name=contents.names[key]) for key in sorted(contents.names)],
         counts={kind: count for kind, count in sorted(contents.counts.items()) if count},
+        institution=told,
         as_of=as_of.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
         history_from=holder.scope.since,
     )

@@ -109,7 +109,7 @@ class Run:
             all=people.all,
             holders=holders,
             as_of=lookups.as_of,
-            context=Context(lookups.currencies, lookups.rounding),
+            context=Context(lookups.currencies, lookups.rounding, lookups.business_date),
             pace=pace,
             summary=Summary(persons=len(holders)),
             contents={person_id: Contents() for person_id in holders},

@@ -89,7 +89,7 @@ class Verifier:
             report = Report(True, 0, [])
             for index, holder in enumerate(holders):
                 reporter.update(index, len(holders))
-                context = Context(lookups.currencies, lookups.rounding)
+                context = Context(lookups.currencies, lookups.rounding, lookups.business_date)
                 findings, checked = await self._check(holder, context)
                 report.checked += checked
                 report.findings += findings

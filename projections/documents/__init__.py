@@ -5,7 +5,7 @@ from __future__ import annotations
 from projections.documents.base import SCHEMA, Currency, Document, Payment
 from projections.documents.clients import Client, ClientCharges, ClientImage, ClientTransactions
 from projections.documents.loans import Loan, LoanCharges, LoanSchedule, LoanTransactions
-from projections.documents.manifest import MANIFEST_SCHEMA, ClientInScope, Passbook
+from projections.documents.manifest import MANIFEST_SCHEMA, BusinessDate, ClientInScope, Institution, Passbook
 from projections.documents.savings import Savings, SavingsCharges, SavingsTransactions
 
 #: Every document type, in the order of the reference page.
@@ -28,6 +28,7 @@ __all__ = [
     "MANIFEST_SCHEMA",
     "SCHEMA",
     "TYPES",
+    "BusinessDate",
     "Client",
     "ClientCharges",
     "ClientImage",
@@ -35,6 +36,7 @@ __all__ = [
     "ClientTransactions",
     "Currency",
     "Document",
+    "Institution",
     "Loan",
     "LoanCharges",
     "LoanSchedule",

@@ -144,6 +144,16 @@ class LoanSummary(Part):
     overpaid: Annotated[Amount | None, about("Credit balance", "m_loan.total_overpaid_derived")] = None
 
 
+class NextDue(Part):
+    """The first instalment on which something is still to pay."""
+
+    on: Annotated[Day, about("Its due date, which may lie in the past", "m_loan_repayment_schedule.duedate")]
+    amount: Annotated[
+        Amount,
+        about("What is still to pay on it", "m_loan_repayment_schedule.*_amount less paid, waived, written off"),
+    ]
+
+
 class Loan(ClientPart, tag="loan"):
     """One loan: terms, status, totals, dates. Id `loan:{loan}`."""
 
@@ -167,6 +177,10 @@ class Loan(ClientPart, tag="loan"):
     terms: Annotated[LoanTerms, about("Length and rhythm")]
     summary: Annotated[LoanSummary, about("Totals; zeros before pay-out")]
     dates: Annotated[LoanDates, about("Life cycle")]
+    next_due: Annotated[
+        NextDue | None,
+        about("The first instalment on which something is still to pay; on active loans alone"),
+    ] = None
     product: Annotated[str | None, about("Loan product", "m_product_loan.name")] = None
     purpose: Annotated[str | None, about("Purpose, in the institution's words", "m_code_value.code_value")] = None
     sub_status: Annotated[

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from sqlalchemy import Connection, select, sql, text
 from sqlalchemy.exc import DBAPIError
 
+from projections.rows import BUSINESS_DATE
 from sync_worker.ledger.connection import LedgerConnection
 from sync_worker.ledger.reader import STATEMENTS
 from sync_worker.ledger.statements import load_sql
 
-#: Read beside what the statements name: one setting.
-_SETTINGS = ("c_configuration", ("enabled", "name", "value"))
+#: Read beside what the statements name: two settings, and the business date where it is switched on.
+_SETTINGS = {"c_configuration": {"enabled", "name", "value"}, BUSINESS_DATE[0]: {BUSINESS_DATE[1], "type"}}
 #: What nobody needs and everybody would mind.
 _CONFIDENTIAL = (("m_appuser", "password"), ("m_appselfservice_user", "password"), ("m_note", "note"))
 _GRANT = re.compile(r"GRANT (?P<privileges>.+?) ON (?P<what>\S+) TO ", re.IGNORECASE)
@@ -39,7 +40,7 @@ def grants(login: str, *, schema: str = "") -> Iterator[str]:
 
     `schema` goes before the tables' names where the server wants one.
     """
-    needed: dict[str, set[str]] = defaultdict(set, {_SETTINGS[0]: set(_SETTINGS[1])})
+    needed: dict[str, set[str]] = defaultdict(set, {table: set(columns) for table, columns in _SETTINGS.items()})
     optional: dict[str, set[str]] = defaultdict(set)
     for statement in STATEMENTS:
         for table, column in statement.keys:

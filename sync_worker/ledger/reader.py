@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, bindparam, text
@@ -89,6 +89,8 @@ class Lookups:
     as_of: datetime
     currencies: dict[str, rows.CurrencyRow]
     rounding: str
+    #: The day the books are on, where the institution moves it itself.
+    business_date: date | None = None
 
 
 class LedgerReader:
@@ -116,19 +118,21 @@ class LedgerReader:
             self.prepare()
 
     def lookups(self) -> Lookups:
-        """Currencies and the rounding mode."""
+        """Currencies, the rounding mode, the business date."""
         self._require()
         with self._connection.snapshot() as (connection, as_of):
             world, _ = self._fetch(connection, CURRENCIES, {})
             own, _ = self._fetch(connection, ORGANISATION_CURRENCIES, {})
             mode = connection.execute(text(load_sql("rounding_mode"))).scalar()
+            day: date | None = None
+            if connection.execute(text(load_sql("business_date_rule"))).scalar():
+                day = connection.execute(text(load_sql("business_date"))).scalar()
         symbols = {row.code: row.symbol for row in world}
         for row in own:
             row.symbol = row.symbol or symbols.get(row.code)
         currencies = {row.code: row for row in world} | {row.code: row for row in own}
-        return Lookups(
-            as_of, currencies, ROUNDING_MODES.get(mode, DEFAULT_ROUNDING) if mode is not None else DEFAULT_ROUNDING
-        )
+        rounding = ROUNDING_MODES.get(mode, DEFAULT_ROUNDING) if mode is not None else DEFAULT_ROUNDING
+        return Lookups(as_of, currencies, rounding, day)
 
     def read(self, client_ids: Sequence[int]) -> Batch:
         """The aggregates of `client_ids` inside one snapshot.

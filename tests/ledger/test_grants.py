@@ -21,8 +21,9 @@ from tests.support.databases import Postgres
 
 
 def needed() -> dict[str, list[str]]:
-    """The white list, the keys by which its tables are joined, and the one setting that is read."""
-    columns = defaultdict(set, {"c_configuration": {"name", "value", "enabled"}})
+    """The white list, the keys by which its tables are joined, and what is read of the settings."""
+    settings = {"c_configuration": {"name", "value", "enabled"}, "m_business_date": {"date", "type"}}
+    columns = defaultdict(set, settings)
     for statement in STATEMENTS:
         for table, column in statement.keys | {(one.table, one.column) for one in statement.fields}:
             columns[table].add(column)

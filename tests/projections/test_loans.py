@@ -80,6 +80,7 @@ def test_an_active_loan_in_full() -> None:
             "total_written_off": "0.00",
             "total_outstanding": "1230.00",
         },
+        "next_due": {"on": "2026-02-05", "amount": "410.00"},
         "dates": {
             "submitted": "2026-01-02",
             "approved": "2026-01-03",

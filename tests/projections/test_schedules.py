@@ -284,3 +284,24 @@ def test_sums_are_sums_of_what_is_shown() -> None:
     document = schedule_of(instalments=rows)
     assert [line["interest"]["due"] for line in document["instalments"]] == ["10.00"] * 3
     assert document["totals"]["interest"]["due"] == "30.00"
+
+
+def _next_due(status: int = 300, *rows: Any) -> dict[str, str] | None:
+    loan = make.of_loan(make.loan(status=status), instalments=rows)
+    found: dict[str, str] | None = make.documents(loan)["loan:12"].get("next_due")
+    return found
+
+
+def test_the_next_due_is_the_first_instalment_on_which_something_is_to_pay() -> None:
+    paid = make.instalment(1, is_complete=True, **make.amounts(principal_paid=400, interest_paid=10))
+    part = make.instalment(2, **make.amounts(principal_paid=100, interest_waived=10))
+    free = make.instalment(2, **make.amounts(principal=0, interest=0))
+    assert _next_due(300, make.instalment(3), part, paid) == {"on": "2026-03-05", "amount": "300.00"}
+    assert _next_due(300, paid, free, make.instalment(3)) == {"on": "2026-04-05", "amount": "410.00"}
+    assert _next_due(300, paid) is None
+    assert _next_due(300) is None
+
+
+def test_nothing_is_due_next_on_a_loan_that_is_not_active() -> None:
+    for status in (200, 303, 304, 600, 601, 602, 700):
+        assert _next_due(status, make.instalment(1)) is None

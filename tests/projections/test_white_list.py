@@ -14,12 +14,13 @@ import sqlalchemy as sa
 
 import projections
 from passbook.scope import PERMISSIONS, Scope
+from passbook.settings import Settings
 from projections import rows
 from projections.clients import display_name
 from projections.documents import TYPES
 from projections.project import Projected, project
 from sync_worker.ledger.reader import STATEMENTS
-from sync_worker.manifests import Contents, build
+from sync_worker.manifests import Contents, build, institution
 from sync_worker.scopes import Holder
 from tests.conftest import Template
 from tests.ledger.reading import bodies, everybody
@@ -27,6 +28,7 @@ from tests.projections.confidential import EVERY, NEVER
 from tests.projections.conftest import Read
 
 READ = {(field.table, field.column) for statement in STATEMENTS for field in statement.fields}
+READ.add(rows.BUSINESS_DATE)
 
 #: Confidential columns that are read and never sent: to put rows in order, and to find the picture.
 READ_AND_NOT_SENT = {
@@ -120,7 +122,9 @@ def _manifest(aggregates: list[rows.ClientAggregate]) -> Projected:
     names = {one.client.id: display_name(one.client) for one in aggregates}
     scope = Scope(frozenset(names), frozenset(PERMISSIONS), frozenset(), None)
     holder = Holder("person-agent", "agent", "passbook-agent", 1, ready=True, scope=scope)
-    return build(holder, Contents(names=names), datetime(2026, 6, 30, tzinfo=UTC))
+    return build(
+        holder, Contents(names=names), institution(Settings.load({}), None), datetime(2026, 6, 30, tzinfo=UTC)
+    )
 
 
 def test_the_ledger_is_full_of_canaries(ledger_url: str) -> None:
