@@ -17,9 +17,12 @@ function fromPouch(error) {
   const name = error.name && error.name !== 'Error' ? error.name : 'internal_server_error';
   const status = STATUSES[name] || (Number.isInteger(error.status) && error.status >= 400 ? error.status : 500);
   if (status === 500) console.error(error.stack || error);
-  return new HttpError(status, name, String(error.reason || error.message || name));
+  if (name === 'conflict') return conflict();
+  const reason = String(error.reason || error.message || name);
+  return new HttpError(status, name, name === 'doc_validation' ? `Bad special document member: ${reason}` : reason);
 }
 
+const conflict = () => new HttpError(409, 'conflict', 'Document update conflict.');
 const noDatabase = () => new HttpError(404, 'not_found', 'Database does not exist.');
 
-module.exports = { HttpError, fromPouch, noDatabase };
+module.exports = { HttpError, conflict, fromPouch, noDatabase };

@@ -1,7 +1,8 @@
 'use strict';
 // The changes of one database: once, as a long poll, or for ever.
 
-const { HttpError, fromPouch, noDatabase } = require('./errors');
+const { fromPouch, noDatabase } = require('./errors');
+const { bad, flag, json, whole } = require('./parameters');
 
 const DEFAULT_TIMEOUT = 60_000; // ms, as CouchDB's
 const BATCH = 100; // rows a live feed reads at a time
@@ -9,27 +10,49 @@ const BATCH = 100; // rows a live feed reads at a time
 function options(query, body) {
   const result = { return_docs: true };
   for (const name of ['include_docs', 'conflicts', 'attachments', 'descending']) {
-    if (query[name] !== undefined) result[name] = query[name] === 'true';
+    if (query[name] !== undefined) result[name] = flag(query[name]);
   }
-  if (query.style === 'all_docs') result.style = 'all_docs';
-  if (query.filter === '_doc_ids') {
-    const ids = (body && body.doc_ids) || (query.doc_ids && JSON.parse(query.doc_ids));
-    if (!Array.isArray(ids)) throw new HttpError(400, 'bad_request', '`doc_ids` filter parameter is missing.');
+  const { style = 'main_only', filter = '' } = query;
+  if (!['main_only', 'all_docs'].includes(style)) throw bad('Supported values for style: main_only, all_docs');
+  result.style = style;
+  if (filter === '_doc_ids') {
+    const ids = (body && body.doc_ids) ?? (query.doc_ids === undefined ? undefined : json(query.doc_ids));
+    if (!Array.isArray(ids) || !ids.every((id) => typeof id === 'string')) {
+      throw bad('`doc_ids` filter parameter is not a list of doc ids.');
+    }
     result.doc_ids = ids;
-  } else if (query.filter !== undefined) {
-    throw new HttpError(400, 'bad_request', 'The embedded server knows no filter but _doc_ids.');
+  } else if (filter !== '') {
+    throw bad('The embedded server knows no filter but _doc_ids.');
   }
+  const { seq_interval: interval = '1' } = query;
+  if (!/^\+?0*[1-9]\d*$/.test(interval)) throw bad('invalid_seq_interval');
   return result;
 }
 
-function whole(text, fallback, name) {
-  if (text === undefined) return fallback;
-  if (!/^\d+$/.test(text)) throw new HttpError(400, 'query_parse_error', `Invalid value for integer: ${name}`);
-  return Number(text);
+// `true` stands for one minute, as in CouchDB.
+function heartbeatOf(text) {
+  if (text === undefined) return undefined;
+  if (text === 'true') return 60_000;
+  if (!/^[+-]?\d+$/.test(text)) {
+    throw bad('Invalid heartbeat value. Expecting a positive integer value (in milliseconds).');
+  }
+  if (Number(text) <= 0) throw bad('The heartbeat value should be a positive integer (in milliseconds).');
+  return Math.min(Number(text), 2 ** 31 - 1);
 }
 
-// `true` stands for one minute, as in CouchDB.
-const period = (text, name) => (text === 'true' ? 60_000 : whole(text, undefined, name));
+// A sequence of another server (with a dash) means: from the beginning of what is here.
+function sequence(text, now) {
+  if (text === 'now') return now;
+  if (!/^\d+(-.+)?$/s.test(text)) throw bad('Malformed sequence supplied in \'since\' parameter.');
+  // From beyond the end: of a database that was here before this one.
+  return text.includes('-') || Number(text) > now ? 0 : Number(text);
+}
+
+// As CouchDB writes it, a row a line.
+function written(rows, last, pending) {
+  const lines = rows.map((row) => JSON.stringify(rowOf(row))).join(',\r\n');
+  return `{"results":[\n${lines}\n],\n"last_seq":${last},"pending":${pending}}\n`;
+}
 
 const rowOf = ({ id, seq, changes, deleted, doc }) => ({
   seq, id, changes, ...(deleted ? { deleted: true } : {}), ...(doc === undefined ? {} : { doc }),
@@ -37,17 +60,18 @@ const rowOf = ({ id, seq, changes, deleted, doc }) => ({
 
 async function changes(databases, name, request, response, query, body) {
   const read = options(query, body);
-  const feed = query.feed || 'normal';
-  let limit = whole(query.limit, Infinity, 'limit');
+  const { feed = 'normal' } = query;
+  if (!['normal', 'longpoll', 'continuous'].includes(feed)) {
+    throw bad('Supported `feed` types: normal, continuous, longpoll');
+  }
+  let limit = query.limit === undefined ? Infinity : whole(query.limit, 'limit');
   if (limit === 0) limit = 1; // as CouchDB does
+  const heartbeat = heartbeatOf(query.heartbeat);
+  const timeout = query.timeout === undefined ? DEFAULT_TIMEOUT : whole(query.timeout, 'timeout');
   const found = await databases.use(name, (pouch) => pouch.info());
   if (!found) throw noDatabase();
   const now = found.value.update_seq;
-  // A sequence of another server (a string with a dash) means: from the beginning of what is here.
-  let since = query.since === 'now' ? now : Number.parseInt(query.since || '0', 10);
-  if (!Number.isInteger(since) || since < 0) throw new HttpError(400, 'bad_request', 'Malformed sequence supplied in \'since\' parameter.');
-  // From beyond the end: of a database that was here before this one.
-  if (since > now) since = 0;
+  let since = sequence(query.since ?? '0', now);
 
   let subscription = null;
   const page = async (most) => {
@@ -65,14 +89,9 @@ async function changes(databases, name, request, response, query, body) {
     const complete = got.results.length < limit;
     // Rows that a filter left out are passed as well, so that the reader does not ask for them again.
     const lastSeq = read.descending ? got.last_seq : complete ? Math.max(now, last) : last;
-    return { results: got.results.map(rowOf), last_seq: lastSeq, pending: complete ? 0 : Math.max(0, now - lastSeq) };
-  }
-  if (feed !== 'longpoll' && feed !== 'continuous') {
-    throw new HttpError(400, 'bad_request', `Supported values for feed: normal, longpoll, continuous`);
+    return written(got.results, lastSeq, complete ? 0 : Math.max(0, now - lastSeq));
   }
 
-  const heartbeat = period(query.heartbeat, 'heartbeat');
-  const timeout = heartbeat ? undefined : whole(query.timeout, DEFAULT_TIMEOUT, 'timeout');
   const longpoll = feed === 'longpoll';
   let wake = null;
   let pending = false;
@@ -86,7 +105,7 @@ async function changes(databases, name, request, response, query, body) {
   const beat = heartbeat && setInterval(() => response.write('\n'), heartbeat);
   let clock = null;
   const restart = () => {
-    if (timeout === undefined) return;
+    if (heartbeat) return; // such a feed has no end
     clearTimeout(clock);
     clock = setTimeout(() => {
       expired = true;
@@ -118,7 +137,7 @@ async function changes(databases, name, request, response, query, body) {
       const got = await page(most);
       for (const row of got.results) {
         const text = JSON.stringify(rowOf(row));
-        await say(longpoll ? (rows ? ',\n' : '') + text : `${text}\n`);
+        await say(longpoll ? (rows ? ',\r\n' : '') + text : `${text}\n`);
         rows += 1;
         since = row.seq;
       }

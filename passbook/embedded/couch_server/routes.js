@@ -2,7 +2,8 @@
 // CouchDB's HTTP interface, as far as Passbook and replication use it, over PouchDB.
 
 const { changes } = require('./feeds');
-const { HttpError, fromPouch, noDatabase } = require('./errors');
+const { HttpError, conflict, fromPouch, noDatabase } = require('./errors');
+const { bad, boolean, flag, identifier, json, object, revision, revisions, whole } = require('./parameters');
 
 const SECURITY = '_local/passbook-embedded-security';
 const NO_ACCESS = { admins: { roles: ['_admin'] }, members: { roles: ['_admin'] } };
@@ -10,37 +11,20 @@ const READ_AT_ONCE = 20; // documents of one _bulk_get
 
 const answer = (status, body, headers = {}) => ({ status, body, headers });
 
-function json(text, name) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new HttpError(400, 'query_parse_error', `Invalid JSON in ${name}`);
-  }
-}
-
-function object(body) {
-  if (body === null || typeof body !== 'object' || Array.isArray(body)) {
-    throw new HttpError(400, 'bad_request', 'Request body must be a JSON object');
-  }
-  return body;
-}
-
 function listing(query, body) {
   const given = { ...query };
   for (const name of ['key', 'keys', 'startkey', 'endkey', 'start_key', 'end_key']) {
-    if (given[name] !== undefined) given[name] = json(given[name], name);
+    if (given[name] !== undefined) given[name] = json(given[name]);
   }
   Object.assign(given, body || {});
   const result = {};
   for (const name of ['include_docs', 'conflicts', 'attachments', 'descending', 'inclusive_end', 'update_seq']) {
-    if (given[name] !== undefined) result[name] = String(given[name]) === 'true';
+    if (given[name] !== undefined) result[name] = boolean(given[name]);
   }
   for (const name of ['limit', 'skip']) {
-    if (given[name] !== undefined) result[name] = Number(given[name]);
-    if (result[name] !== undefined && !(Number.isInteger(result[name]) && result[name] >= 0)) {
-      throw new HttpError(400, 'query_parse_error', `Invalid value for integer: ${name}`);
-    }
+    if (given[name] !== undefined) result[name] = whole(given[name], name);
   }
+  if (given.keys !== undefined && !Array.isArray(given.keys)) throw bad('`keys` body member must be an array.');
   for (const name of ['key', 'keys']) if (given[name] !== undefined) result[name] = given[name];
   const start = given.startkey ?? given.start_key;
   const end = given.endkey ?? given.end_key;
@@ -49,15 +33,27 @@ function listing(query, body) {
   return result;
 }
 
+async function allDocs(pouch, options) {
+  const got = await pouch.allDocs(options);
+  if (options.keys !== undefined) {
+    got.offset = null;
+    if (!options.include_docs) for (const row of got.rows) delete row.doc;
+  }
+  const { rows, ...first } = got;
+  // As CouchDB writes it, a row a line.
+  const lines = rows.map((row) => JSON.stringify(row)).join(',\r\n');
+  const text = `${JSON.stringify(first).slice(0, -1)},"rows":[\r\n${lines}\r\n]}\n`;
+  return { status: 200, raw: Buffer.from(text), headers: {} };
+}
+
 function reading(query) {
   const result = {};
   for (const name of ['revs', 'revs_info', 'conflicts', 'attachments', 'latest', 'local_seq']) {
-    if (query[name] !== undefined) result[name] = query[name] === 'true';
+    if (query[name] !== undefined) result[name] = flag(query[name]);
   }
-  if (query.rev !== undefined) result.rev = query.rev;
-  if (query.open_revs !== undefined) {
-    result.open_revs = query.open_revs === 'all' ? 'all' : json(query.open_revs, 'open_revs');
-  }
+  if (query.rev !== undefined) result.rev = revision(query.rev);
+  if (query.open_revs !== undefined) result.open_revs = query.open_revs === 'all' ? 'all' : revisions(query.open_revs);
+  if (query.atts_since !== undefined) revisions(query.atts_since);
   return result;
 }
 
@@ -86,11 +82,14 @@ async function bulkGet(pouch, body, query) {
   const asked = object(body).docs;
   if (!Array.isArray(asked)) throw new HttpError(400, 'bad_request', 'Missing JSON list of \'docs\'.');
   const one = async ({ id, rev }) => {
-    const options = { ...reading(query), ...(rev === undefined ? {} : { open_revs: [rev] }) };
-    const failed = (error, reason) => ({ error: { id, rev: rev ?? 'undefined', error, reason } });
+    const options = { ...reading(query), open_revs: rev === undefined ? 'all' : [rev] };
+    const failed = (error, reason) => ({
+      error: { id, rev: rev ?? (error === 'not_found' ? 'undefined' : null), error, reason },
+    });
     try {
+      identifier(id);
+      if (rev !== undefined) revision(rev);
       const got = await get(pouch, id, options);
-      if (rev === undefined) return { id, docs: [{ ok: got }] };
       return { id, docs: got.map((leaf) => (leaf.ok ? leaf : failed('not_found', 'missing'))) };
     } catch (error) {
       const problem = fromPouch(error);
@@ -106,15 +105,17 @@ async function bulkGet(pouch, body, query) {
 
 async function bulkDocs(pouch, body) {
   const { docs, new_edits: newEdits } = object(body);
-  if (!Array.isArray(docs)) throw new HttpError(400, 'bad_request', 'POST body must include `docs` parameter.');
+  if (docs === undefined) throw bad('POST body must include `docs` parameter.');
+  if (!Array.isArray(docs)) throw bad('`docs` parameter must be an array.');
+  for (const doc of docs) if (object(doc, 'Document')._id !== undefined) identifier(doc._id);
   // CouchDB applies a request in the order of ids, and answers in the order of the request.
-  const places = docs.map((doc, index) => ({ id: Buffer.from(String(doc?._id ?? '')), index }))
+  const places = docs.map((doc, index) => ({ id: Buffer.from(String(doc._id ?? '')), index }))
     .sort((one, other) => Buffer.compare(one.id, other.id))
     .map((place) => place.index);
   const sorted = places.map((index) => docs[index]);
   const results = await pouch.bulkDocs(sorted, newEdits === false ? { new_edits: false } : {});
   const told = results.map((result, index) => (result.error
-    ? { id: result.id ?? sorted[index]._id, error: result.name, reason: result.message || result.reason }
+    ? { id: result.id ?? sorted[index]._id, error: result.name, reason: fromPouch(result).message }
     : { ok: true, id: result.id, rev: result.rev }));
   // Without new edits only errors are answered, in an order of their own.
   if (newEdits === false) return answer(201, told);
@@ -130,13 +131,17 @@ async function document(context, pouch, id) {
     return answer(200, got, got._rev ? { ETag: `"${got._rev}"` } : {});
   }
   if (method === 'PUT') {
-    const given = { ...object(body()), _id: id };
-    if (query.rev !== undefined) given._rev = query.rev;
+    const given = { ...object(body(), 'Document'), _id: id };
+    if (query.rev !== undefined) given._rev = revision(query.rev);
     if (query.new_edits === 'false') {
       const [problem] = await pouch.bulkDocs([given], { new_edits: false });
       if (problem) throw problem;
       return answer(201, { ok: true, id, rev: given._rev });
     }
+    // PouchDB looks at the members of others only.
+    const special = /^_(?!id$|rev$|deleted$|revisions$)/;
+    const strange = id.startsWith('_local/') && Object.keys(given).find((name) => special.test(name));
+    if (strange) throw new HttpError(400, 'doc_validation', `Bad special document member: ${strange}`);
     if (id.startsWith('_local/') && given._rev === undefined) {
       // CouchDB overwrites a local document when no revision is given.
       const current = await pouch.get(id).catch(() => null);
@@ -146,7 +151,9 @@ async function document(context, pouch, id) {
     return answer(201, { ok: true, id: done.id, rev: done.rev }, { ETag: `"${done.rev}"` });
   }
   if (method === 'DELETE') {
-    const done = await pouch.remove(id, query.rev ?? (await pouch.get(id))._rev);
+    const present = query.rev ?? (await pouch.get(id))._rev;
+    if (query.rev === undefined && !id.startsWith('_local/')) throw conflict();
+    const done = await pouch.remove(id, revision(present));
     return answer(200, { ok: true, id: done.id, rev: done.rev });
   }
   throw new HttpError(405, 'method_not_allowed', 'Only DELETE,GET,HEAD,PUT allowed');
@@ -206,16 +213,22 @@ const SERVER = {
 const DATABASE = {
   'GET ': [(context, pouch, name, entry) => info(pouch, name, entry)],
   'POST ': [async (context, pouch) => {
-    const given = object(context.body());
+    const given = object(context.body(), 'Document');
     const done = given._id === undefined ? await pouch.post(given) : await pouch.put(given);
     return answer(201, { ok: true, id: done.id, rev: done.rev });
   }, true],
   'POST _bulk_docs': [(context, pouch) => bulkDocs(pouch, context.body()), true],
   'POST _bulk_get': [(context, pouch) => bulkGet(pouch, context.body(), context.query)],
-  'GET _all_docs': [async (context, pouch) => answer(200, await pouch.allDocs(listing(context.query)))],
-  'POST _all_docs': [async (context, pouch) =>
-    answer(200, await pouch.allDocs(listing(context.query, object(context.body()))))],
-  'POST _revs_diff': [async (context, pouch) => answer(200, await pouch.revsDiff(object(context.body())))],
+  'GET _all_docs': [(context, pouch) => allDocs(pouch, listing(context.query))],
+  'POST _all_docs': [(context, pouch) => allDocs(pouch, listing(context.query, object(context.body())))],
+  'POST _revs_diff': [async (context, pouch) => {
+    const asked = object(context.body());
+    for (const revs of Object.values(asked)) {
+      if (!Array.isArray(revs)) throw bad('Invalid list of revisions');
+      revs.forEach(revision);
+    }
+    return answer(200, await pouch.revsDiff(asked));
+  }],
   'POST _ensure_full_commit': [() => answer(201, { ok: true, instance_start_time: '0' })],
   'POST _compact': [(context, pouch, name) => {
     context.databases.compact(name);
@@ -250,7 +263,7 @@ async function route(context) {
   if (first === '_changes' && rest.length === 0 && (method === 'GET' || method === 'POST')) {
     const body = method === 'POST' ? object(context.body({})) : null;
     const got = await changes(databases, name, context.request, context.response, context.query, body);
-    return got && answer(200, got);
+    return got && { status: 200, raw: Buffer.from(got), headers: {} };
   }
   const done = await databases.use(name, async (pouch, entry) => {
     let writes = false;
