@@ -7,7 +7,7 @@
 // are the first line of standard input. Every line of standard output is an event:
 //
 //   ready · change {ids, deleted, read, written} · paused {error?} · active · complete {ok, read, written, status}
-//   denied {id, …} · error {status, name, message, body} · docs {docs} · doc {doc} · info {…} · stopped
+//   denied {id, …} · error {status, name, message, body} · docs {docs} · doc {doc} · info {…} · changes {ids} · stopped
 //
 // Every further line of standard input is a command:
 //
@@ -16,7 +16,8 @@
 //
 //   {"cmd":"replicate"} once   {"cmd":"live"}   {"cmd":"cancel"} ends the live replication
 //   {"cmd":"sync"} both ways, once   {"cmd":"put","doc":{…}} into the local store
-//   {"cmd":"docs","startkey":…,"endkey":…,"conflicts":true}   {"cmd":"get","id":…}   {"cmd":"info"}   {"cmd":"stop"}
+//   {"cmd":"docs","startkey":…,"endkey":…,"conflicts":true}   {"cmd":"get","id":…}
+//   {"cmd":"changes"} ids in the order in which the local store got them   {"cmd":"info"}   {"cmd":"stop"}
 
 import { createInterface } from 'node:readline';
 import PouchDB from 'pouchdb';
@@ -82,6 +83,9 @@ function main(options) {
     },
     get: async (command) => answer(command, 'doc', {
       doc: await local.get(command.id, { attachments: true, conflicts: true }),
+    }),
+    changes: async (command) => answer(command, 'changes', {
+      ids: (await local.changes()).results.map((row) => row.id),
     }),
     info: async (command) => answer(command, 'info', await local.info()),
     stop: async (command) => {
