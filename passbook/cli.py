@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from passbook import __version__, log
 from passbook.addresses import hide_credentials
 from passbook.context import opened
 from passbook.errors import PassbookError
+from passbook.findings import Finding, print_findings
 from passbook.output import Json, print_facts, print_json, print_table
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.settings import Settings, unknown
@@ -95,7 +96,11 @@ def init(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Prepare everything: migrate the service database, configure CouchDB, first administrator. Can be repeated."""
+    """Prepare everything: migrate the service database, configure CouchDB, first administrator. Can be repeated.
+
+    Then it looks at CouchDB's configuration and the ledger: a line each, `ok`, or `warning` and what to do. Warnings
+    change nothing about the exit status, as a ledger may come later.
+    """
     from passbook.preparation import compare, prepare  # pulls in aiohttp, which the other commands here do not need
 
     settings = Settings.load()
@@ -107,9 +112,13 @@ def init(
                 outside.couchdb_url,
                 connect_seconds=settings.connect_seconds,
                 couchdb_jwt_key=settings.couchdb_jwt_key,
+                worker_connections=settings.couchdb_connections,
             )
+            findings: list[Finding] = done.pop("findings")
             for point in sorted(entry_points(group=PREPARATIONS), key=lambda point: point.name):
-                done |= point.load()(settings, database, administrator=administrator)
+                brought = point.load()(settings, database, administrator=administrator)
+                findings += brought.pop("findings", ())
+                done |= brought
             # Once more: it now has the first rows of the audit log.
             compare(database, outside.couchdb_url, connect_seconds=settings.connect_seconds)
             if grant_to:
@@ -123,9 +132,22 @@ def init(
         finally:
             database.dispose()
     if as_json:
-        print_json(done)
+        print_json(done | {"findings": [one.as_json() for one in findings]})
     else:
-        print_facts(done)
+        print_facts(_for_people(done))
+        print_findings(findings)
+
+
+def _for_people(done: dict[str, Any]) -> dict[str, Any]:
+    """What `init` did, with the first administrator in words."""
+    made = done["administrator"]
+    if not isinstance(made, dict):
+        return done
+    return done | {
+        "administrator": f"{made['username']} ({made['role']})",
+        "initial_password": made["initial_password"],
+        "note": "The password is shown this once; it must be changed at the first sign-in.",
+    }
 
 
 def load_commands(only: str | None = None) -> None:

@@ -125,6 +125,16 @@ class Server:
         else:
             await self._administer("PUT", path, value)
 
+    async def configuration(self, node: str) -> dict[str, dict[str, str]]:
+        """What is configured on a node, by section; what is not there is as CouchDB comes."""
+        found: dict[str, dict[str, str]] = await self._administer("GET", f"/_node/{node}/_config")
+        return found
+
+    async def open_files(self, node: str) -> int:
+        """How many files of databases a node has open."""
+        found = await self._administer("GET", f"/_node/{node}/_stats/couchdb/open_os_files")
+        return int(found["value"])
+
     async def restart(self, node: str) -> None:
         """Restart a node and wait until it answers again."""
         await self._administer("POST", f"/_node/{node}/_restart", {})

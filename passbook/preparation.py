@@ -6,24 +6,31 @@ import asyncio
 import re
 from typing import Any
 
-from passbook import couch_access
+from passbook import couch_access, couch_advice
 from passbook.couch import CouchClient
 from passbook.couch_configuration import EMBEDDED_VENDOR
-from passbook.errors import Refused
+from passbook.errors import PassbookError, Refused
+from passbook.findings import Finding
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.witness import keeper
 
 #: The oldest release of CouchDB without known ways around its access control, and the one to install.
 _OLDEST = (3, 3, 3)
 _ADVISED = "3.5.2"
+_EMBEDDED = "embedded server"
 
 
 def prepare(
-    database: ServiceDatabase, couchdb_url: str, *, connect_seconds: float, couchdb_jwt_key: str = ""
+    database: ServiceDatabase,
+    couchdb_url: str,
+    *,
+    connect_seconds: float,
+    couchdb_jwt_key: str = "",
+    worker_connections: int = 16,
 ) -> dict[str, Any]:
     """Migrate the service database, look whether CouchDB can be used, and see that it takes the gateway's tokens.
 
-    Says what it found and did. Raises `Unavailable` when one of them does not answer, `Refused` when it refuses the
+    Says what it did, and what it found (`findings`). Raises `Unavailable` when one of them does not answer, `Refused` when it refuses the
     credentials, or is a CouchDB with known holes; `OlderDatabase` when the service database was restored, and
     nobody has seen to it.
     """
@@ -36,7 +43,21 @@ def prepare(
         "service_database": "migrated" if migrated else "up to date",
         "couchdb": _version(welcome),
         "gateway_acts_as": access,
+        "findings": _advice(welcome, couchdb_url, connect_seconds, worker_connections),
     }
+
+
+def _advice(
+    welcome: dict[str, Any], couchdb_url: str, connect_seconds: float, worker_connections: int
+) -> list[Finding]:
+    if _version(welcome) == _EMBEDDED:
+        return []
+    try:
+        return couch_advice.look(
+            couchdb_url, connect_seconds=connect_seconds, worker_connections=worker_connections
+        )
+    except PassbookError as error:  # nothing depends on it
+        return [Finding("CouchDB's configuration", error.message, error.remedy or "Look at it by hand.")]
 
 
 def compare(database: ServiceDatabase, couchdb_url: str, *, connect_seconds: float) -> None:
@@ -62,7 +83,7 @@ def refuse_outdated(welcome: dict[str, Any]) -> None:
 
 def _version(welcome: dict[str, Any]) -> str:
     vendor = welcome.get("vendor", {}).get("name", "")
-    return "embedded server" if vendor == EMBEDDED_VENDOR else str(welcome.get("version", "unknown"))
+    return _EMBEDDED if vendor == EMBEDDED_VENDOR else str(welcome.get("version", "unknown"))
 
 
 async def _look(couchdb_url: str, connect_seconds: float) -> dict[str, Any]:
