@@ -98,8 +98,8 @@ def init(
 ) -> None:
     """Prepare everything: migrate the service database, configure CouchDB, first administrator. Can be repeated.
 
-    Then it looks at CouchDB's configuration and the ledger: a line each, `ok`, or `warning` and what to do. Warnings
-    change nothing about the exit status, as a ledger may come later.
+    Then it looks at CouchDB's configuration and the ledger: a line each, `ok`, or `warning` with what to do. The
+    exit status is 0 with warnings too: a ledger may come later.
     """
     from passbook.preparation import compare, prepare  # pulls in aiohttp, which the other commands here do not need
 
@@ -143,11 +143,12 @@ def _for_people(done: dict[str, Any]) -> dict[str, Any]:
     made = done["administrator"]
     if not isinstance(made, dict):
         return done
-    return done | {
+    told = {
         "administrator": f"{made['username']} ({made['role']})",
         "initial_password": made["initial_password"],
         "note": "The password is shown this once; it must be changed at the first sign-in.",
     }
+    return {name: value for name, value in done.items() if name != "administrator"} | told
 
 
 def load_commands(only: str | None = None) -> None:

@@ -75,7 +75,7 @@ def _copies(copies: int, nodes: int) -> Finding:
         return Finding(
             what,
             f"{there} of each database on {nodes} nodes",
-            f"Set [cluster] n = {_COPIES} on every node before there are people: databases keep what they were made with.",
+            f"Set [cluster] n = {_COPIES} on every node before there are people: each keeps what it was made with.",
         )
     return Finding(what, f"{there} of each database" + (", as there is one node" if nodes == 1 else ""))
 

@@ -30,9 +30,9 @@ def prepare(
 ) -> dict[str, Any]:
     """Migrate the service database, look whether CouchDB can be used, and see that it takes the gateway's tokens.
 
-    Says what it did, and what it found (`findings`). Raises `Unavailable` when one of them does not answer, `Refused` when it refuses the
-    credentials, or is a CouchDB with known holes; `OlderDatabase` when the service database was restored, and
-    nobody has seen to it.
+    Says what it did, and what it found (`findings`). Raises `Unavailable` when one of them does not answer,
+    `Refused` when it refuses the credentials, or is a CouchDB with known holes; `OlderDatabase` when the service
+    database was restored, and nobody has seen to it.
     """
     migrated = database.migrate()
     welcome = asyncio.run(_look(couchdb_url, connect_seconds))

@@ -71,14 +71,15 @@ def _looked(ledger: LedgerConnection) -> Iterator[Finding]:
         except PassbookError as error:
             yield Finding("reading the ledger", error.message, _GRANTS)
     beyond = login.too_much(ledger)
+    user = ledger.url.username or "its user"
     if beyond:
         yield Finding(
             "ledger's login",
-            f"{ledger.url.username} may {', '.join(beyond)}",
+            f"{user} may {', '.join(beyond)}",
             f"Use one that may read what Passbook reads and nothing else. {_GRANTS}",
         )
     else:
-        yield Finding("ledger's login", f"{ledger.url.username} may read what is needed, and write nothing")
+        yield Finding("ledger's login", f"{user} may write nothing, and read no passwords and no notes")
 
 
 def _zone(settings: Settings) -> Finding:
