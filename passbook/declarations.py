@@ -390,7 +390,13 @@ DECLARATIONS = (
     Declaration("couchdb_connections", int, 16, "Concurrent requests of one worker to CouchDB.", minimum=1),
     Declaration("couchdb_bulk_documents", int, 200, "Most documents in one write to CouchDB.", minimum=1),
     Declaration("couchdb_bulk_bytes", int, 1_000_000, "Most bytes in one write to CouchDB, about.", minimum=1000),
-    Declaration("worker_interval_seconds", float, 5.0, "From the beginning of one pass of `worker run` to the next, if that one is done by then.", minimum=0.1),
+    Declaration(
+        "worker_interval_seconds",
+        float,
+        5.0,
+        "From the beginning of one pass of `worker run` to that of the next; one that takes longer delays it.",
+        minimum=0.1,
+    ),
     Declaration(
         "worker_heartbeat",
         Path,
