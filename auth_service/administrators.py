@@ -133,7 +133,7 @@ def change(
         raise Conflict("This is the last owner: make another one first.", code="last_owner")
     _touch(connection, now.administrator, **values)
     if values.get("state") == "suspended":
-        sessions.end_all(connection, administrator_id=now.administrator)
+        sessions.end_all(connection, "institution", administrator_id=now.administrator)
     changed = AdministratorChanged(administrator=now.administrator, changed=values, asked_by=asked_by)
     record(connection, by, changed, reason=reason)
     return show(connection, now.administrator)
@@ -164,7 +164,7 @@ def reset_password(
         password_changed_at=func.now(),
     )
     activation.withdraw(connection, now.administrator)
-    sessions.end_all(connection, administrator_id=now.administrator)
+    sessions.end_all(connection, "password_changed", administrator_id=now.administrator)
     Limits().forget_places(connection, now.administrator)
     reset = AdministratorPasswordReset(administrator=now.administrator, asked_by=asked_by)
     record(connection, by, reset, reason=reason)

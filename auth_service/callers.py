@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 from auth_service.sessions import REFUSALS, Ended
 from auth_service.tokens import ADMINISTRATORS, PEOPLE, Claims
 from passbook.errors import NotPermitted
-from passbook.servicedb.tables import administrator, person, session, tenant
+from passbook.servicedb.tables import administrator, person, refresh_token, session, tenant
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class PersonCaller:
     username: str
     session: str
     must_change_password: bool
+    #: Whether the token is the first thing used of the answer to a refresh.
+    first_use: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,19 @@ def person_of(connection: Connection, claims: Claims, *, lock: bool = False) -> 
             person.c.state,
             person.c.must_change_password,
             tenant.c.open,
+            session.c.ended_because,
+            session.c.ended_at,
             _GOES_ON.label("goes_on"),
+            refresh_token.c.digest.is_not(None).label("first_use"),
         )
         .join(session, session.c.person_id == person.c.id)
         .join(tenant, tenant.c.singleton)
+        .outerjoin(
+            refresh_token,
+            (refresh_token.c.access_id == claims.id)
+            & refresh_token.c.parent.is_not(None)
+            & refresh_token.c.arrived_at.is_(None),
+        )
         .where(session.c.id == claims.session, person.c.id == claims.subject)
     ).one_or_none()
     if claims.audience != PEOPLE or row is None or row.state == "deleting":
@@ -64,8 +75,8 @@ def person_of(connection: Connection, claims: Claims, *, lock: bool = False) -> 
     if not row.open:
         raise NotPermitted(REFUSALS["maintenance"], code="maintenance")
     if not row.goes_on:
-        raise Ended
-    return PersonCaller(row.id, row.username, claims.session, row.must_change_password)
+        raise Ended(because=row.ended_because if row.ended_at else "expired")
+    return PersonCaller(row.id, row.username, claims.session, row.must_change_password, row.first_use)
 
 
 def administrator_of(connection: Connection, claims: Claims) -> AdministratorCaller:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, tuple_, update
 
 from auth_service import installations, keys, sessions
+from auth_service.causes import Cause
 from auth_service.sealing import seal, unseal
 from passbook.audit.chain import Actor, record
 from passbook.audit.events import DeviceRegistered, DeviceRevoked
@@ -213,18 +214,28 @@ def show(connection: Connection, device_id: str) -> Device:
 
 
 def revoke(
-    connection: Connection, by: Actor, device_id: str, *, person_id: str | None = None, reason: str = ""
+    connection: Connection,
+    by: Actor,
+    device_id: str,
+    *,
+    person_id: str | None = None,
+    session: str | None = None,
+    reason: str = "",
 ) -> Device:
     """Refuse a device from its next request on, with all that was begun on its phone; again changes nothing.
 
     What goes with it: other devices of the same installation, the sessions there, and the person's sessions of
-    which nobody knows on which phone they are. With `person_id` only a device of that person. Raises `NotFound`.
+    which nobody knows on which phone they are. With `person_id` only a device of that person, who does it with
+    their `session`. Raises `NotFound`.
     """
     _lock_owners(connection, [device_id])
     now = show(connection, device_id)
     if person_id is not None and now.person != person_id:
         raise _unknown(device_id)
-    if _end(connection, by, [device_id], reason):
+    because: Cause = "institution"
+    if session is not None:
+        because = "signed_out" if installations.is_on(connection, session, device_id) else "other_device"
+    if _end(connection, by, [device_id], reason, because):
         now = show(connection, device_id)
     return now
 
@@ -239,7 +250,7 @@ def revoke_many(connection: Connection, by: Actor, devices: Sequence[str], *, re
     for device_id in devices:
         if device_id not in known:
             raise _unknown(device_id)
-    return _end(connection, by, devices, reason)
+    return _end(connection, by, devices, reason, "institution")
 
 
 def number_active(connection: Connection, devices: Sequence[str]) -> int:
@@ -263,7 +274,7 @@ def sweep(connection: Connection, terms: Terms) -> None:
     )
 
 
-def _end(connection: Connection, by: Actor, devices: Sequence[str], reason: str) -> int:
+def _end(connection: Connection, by: Actor, devices: Sequence[str], reason: str, because: Cause) -> int:
     """Revoke these devices, whose owners are locked, and all that goes with them; how many devices."""
     phones = select(device.c.person_id, device.c.installation).where(
         device.c.id.in_(devices), device.c.revoked_at.is_(None)
@@ -271,12 +282,12 @@ def _end(connection: Connection, by: Actor, devices: Sequence[str], reason: str)
     gone = connection.execute(
         update(device)
         .where(device.c.revoked_at.is_(None), tuple_(device.c.person_id, device.c.installation).in_(phones))
-        .values(revoked_at=func.now(), sealed_secret=None)
+        .values(revoked_at=func.now(), revoked_because=because, sealed_secret=None)
         .returning(device.c.person_id, device.c.id)
     ).all()
     ended: dict[str, int] = {}
     for owner in sorted({row.person_id for row in gone}):
-        ended[owner] = sessions.end_without_device(connection, owner)
+        ended[owner] = sessions.end_without_device(connection, owner, because)
     for row in sorted(gone, key=lambda row: row.id):
         revoked = DeviceRevoked(person=row.person_id, device=row.id, sessions_ended=ended.pop(row.person_id, 0))
         record(connection, by, revoked, reason=reason)

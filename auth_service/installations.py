@@ -50,6 +50,13 @@ def of_session(connection: Connection, session_id: str | None) -> bytes:
     return made
 
 
+def is_on(connection: Connection, session_id: str, device_id: str) -> bool:
+    """Whether a session is on the phone of a device."""
+    query = select(device.c.id).join(session, session.c.installation == device.c.installation)
+    found = connection.execute(query.where(session.c.id == session_id, device.c.id == device_id))
+    return found.one_or_none() is not None
+
+
 def join(connection: Connection, person_id: str, session_id: str, other: bytes) -> None:
     """A session has shown that it is on the phone of the installation `other`: from now on the two are one.
 

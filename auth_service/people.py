@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from auth_service import activation, scopes, sessions
+from auth_service.causes import Cause
 from auth_service.limits import Limits
 from passbook.audit.chain import Actor, record
 from passbook.audit.events import (
@@ -180,18 +181,17 @@ def change(
 
 
 def suspend(connection: Connection, by: Actor, name: str, *, reason: str = "") -> Person:
-    """Keep a person out until restored: sessions end, their devices are refused from the next request on."""
+    """Keep a person out until restored: sessions and devices are refused from the next request on, and stay."""
     now = locked(connection, name)
     if now.state == "suspended":
         return now
     touch(connection, now.person, state="suspended")
-    sessions.end_all(connection, person_id=now.person)
     record(connection, by, PersonSuspended(person=now.person), reason=reason)
     return show(connection, now.person)
 
 
 def restore(connection: Connection, by: Actor, name: str, *, reason: str = "") -> Person:
-    """Let a suspended person in again; their devices work as before, sign-in is anew."""
+    """Let a suspended person in again: sessions and devices that did not end meanwhile work as before."""
     now = locked(connection, name)
     if now.state == "active":
         return now
@@ -255,8 +255,9 @@ def reset_password(
     )
     activation.withdraw(connection, now.person)
     # What was begun on a device ends with it.
-    ended = sessions.end_all(connection, person_id=now.person) if sign_out or revoke_devices else 0
-    revoked = _revoke_devices(connection, now.person) if revoke_devices else 0
+    out = sign_out or revoke_devices
+    ended = sessions.end_all(connection, "password_changed", person_id=now.person) if out else 0
+    revoked = _revoke_devices(connection, now.person, "password_changed") if revoke_devices else 0
     Limits().forget_places(connection, now.person)
     record(
         connection,
@@ -272,8 +273,8 @@ def sign_out(
 ) -> tuple[int, int]:
     """End every session of a person, and if wished every device; how many of each."""
     now = locked(connection, name)
-    ended = sessions.end_all(connection, person_id=now.person)
-    revoked = _revoke_devices(connection, now.person) if revoke_devices else 0
+    ended = sessions.end_all(connection, "institution", person_id=now.person)
+    revoked = _revoke_devices(connection, now.person, "institution") if revoke_devices else 0
     record(
         connection,
         by,
@@ -357,11 +358,11 @@ def load(connection: Connection, people: Collection[str]) -> list[Person]:
     ]
 
 
-def _revoke_devices(connection: Connection, person_id: str) -> int:
+def _revoke_devices(connection: Connection, person_id: str, because: Cause) -> int:
     return connection.execute(
         update(device)
         .where(device.c.person_id == person_id, device.c.revoked_at.is_(None))
-        .values(revoked_at=func.now(), sealed_secret=None)
+        .values(revoked_at=func.now(), revoked_because=because, sealed_secret=None)
     ).rowcount
 
 

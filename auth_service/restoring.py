@@ -204,7 +204,7 @@ def _end_what_was_begun(connection: Connection, report: Report) -> None:
     """Every session, every code that was not used, every act that waits for approval: some of them had ended."""
     connection.execute(delete(activation).where(activation.c.used_at.is_(None)))
     report.sessions_ended = connection.execute(
-        update(session).where(session.c.ended_at.is_(None)).values(ended_at=func.now())
+        update(session).where(session.c.ended_at.is_(None)).values(ended_at=func.now(), ended_because="institution")
     ).rowcount
     report.approvals_refused = connection.execute(
         update(approval).where(approval.c.decided_at.is_(None)).values(decided_at=func.now(), decision="refused")

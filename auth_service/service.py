@@ -112,10 +112,16 @@ class Service:
     @staticmethod
     def _terms(settings: Settings, marks: Marks) -> tuple[sessions.Terms, sessions.Terms]:
         grace = timedelta(seconds=settings.refresh_grace_seconds)
+        lost = timedelta(days=settings.refresh_lost_days)
         shift = timedelta(hours=settings.administrator_session_hours)
         return (
             sessions.Terms(
-                timedelta(days=settings.session_days), timedelta(days=settings.session_longest_days), grace, marks
+                timedelta(days=settings.session_days),
+                timedelta(days=settings.session_longest_days),
+                grace,
+                lost,
+                marks,
             ),
-            sessions.Terms(shift, shift, grace, marks),
+            # They sit at a desk, and a sign-in costs them little: their tokens are worth more than it.
+            sessions.Terms(shift, shift, grace, marks=marks),
         )

@@ -1,24 +1,25 @@
 """Sessions: one sign-in and the family of refresh tokens that follows from it.
 
-A refresh token is good once. The answer to a refresh may be lost on its way, so for a short while the same token
-gets a new answer, as long as nobody has used the one before. A spent token that comes later, or after its successor
-was used, was stolen by somebody: the whole session ends. Only digests of tokens are kept.
+A refresh token is good once. The answer to a refresh may be lost on its way, so the same token gets a new answer
+as long as nobody has used the one before: neither its refresh token nor, after a short while, its access token.
+A spent token that comes later was stolen by somebody: the whole session ends. Only digests of tokens are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, delete, exists, func, insert, select, update
 
+from auth_service.causes import SessionCause, Told
 from auth_service.marks import Marks
 from passbook.audit.chain import Actor, record
 from passbook.audit.events import RefreshTokenReused, SessionEnded, SessionRefreshed
 from passbook.credentials import new_id, new_secret, secret_digest
 from passbook.errors import NotAuthenticated
+from passbook.servicedb.engine import ServiceDatabase
 from passbook.servicedb.tables import administrator, device, person, refresh_token, session, tenant
 
 #: Marks our refresh tokens, so that one that leaked into a text can be searched for.
@@ -35,7 +36,10 @@ class Terms:
     idle: timedelta
     #: A session ends after so long whatever happens.
     longest: timedelta
+    #: A spent token may come again for so long whatever the access token of its answer was used for …
     grace: timedelta
+    #: … and for so long if nothing of its answer was used.
+    lost: timedelta = timedelta(0)
     #: Marks the refresh tokens; None: they bear no mark.
     marks: Marks | None = None
 
@@ -59,6 +63,8 @@ class Opened:
     session: str
     principal: Principal
     refresh_token: str
+    #: The `jti` that the access token given with it must have.
+    access_id: str
     must_change_password: bool = False
 
 
@@ -74,6 +80,10 @@ class Ended(NotAuthenticated):
 
     code = "session_ended"
 
+    def __init__(self, message: str | None = None, *, code: str = "", because: Told | None = None) -> None:
+        super().__init__(message, code=code)
+        self.because = because
+
 
 def start(
     connection: Connection, principal: Principal, terms: Terms, *, installation: bytes | None = None
@@ -88,7 +98,7 @@ def start(
     # What is null is not named: each side may write the sessions of its own people alone.
     named = {name: value for name, value in values.items() if value is not None}
     connection.execute(insert(session).values(id=session_id, expires_at=func.now() + terms.longest, **named))
-    return Opened(session_id, principal, _new_token(connection, terms, session_id, None))
+    return Opened(session_id, principal, *_new_token(connection, terms, session_id, None))
 
 
 def refresh(connection: Connection, by: Actor, token: str, terms: Terms, *, administrators: bool) -> Opened | Ended:
@@ -113,76 +123,102 @@ def refresh(connection: Connection, by: Actor, token: str, terms: Terms, *, admi
         select(
             refresh_token,
             (refresh_token.c.spent_at > func.clock_timestamp() - terms.grace).label("fresh"),
+            (refresh_token.c.spent_at > func.clock_timestamp() - terms.lost).label("recent"),
             (
-                (session.c.ended_at.is_not(None))
-                | (session.c.expires_at <= func.clock_timestamp())
+                (session.c.expires_at <= func.clock_timestamp())
                 | (session.c.last_used_at <= func.clock_timestamp() - terms.idle)
-            ).label("over"),
-            _successor_spent(digest).label("succeeded"),
+            ).label("expired"),
+            _successor(digest, _spent).label("succeeded"),
+            _successor(digest, _arrived).label("arrived"),
+            _sibling_exchanged().label("replaced"),
         )
         .join(session, session.c.id == refresh_token.c.session_id)
         .where(refresh_token.c.digest == digest)
     ).one()
-    if state.over:
-        return Ended()
+    if now.ended_at is not None:
+        return Ended(because=now.ended_because)
+    if state.expired:
+        return Ended(because="expired")
     why, must_change_password = _standing(connection, principal)
     if why:
         return Ended(REFUSALS[why], code=why)
-    if state.spent_at is not None and (state.succeeded or not state.fresh):
-        end(connection, found)
+    lost = state.recent and not state.arrived
+    if state.spent_at is not None and (state.succeeded or state.replaced or not (state.fresh or lost)):
+        end(connection, found, "token_reused")
         record(
             connection,
             by,
             RefreshTokenReused(session=found, person=principal.person, administrator=principal.administrator),
         )
-        return Ended()
+        return Ended(because="token_reused")
     if state.spent_at is None:
         # With it go the others that were given for the same token: only one answer was the one that arrived.
         spent = refresh_token.c.digest == digest
         if state.parent is not None:
             spent |= (refresh_token.c.parent == state.parent) & refresh_token.c.spent_at.is_(None)
-        long_ago = func.clock_timestamp() - terms.grace
-        connection.execute(
-            update(refresh_token).where(spent, refresh_token.c.digest != digest).values(spent_at=long_ago)
-        )
-        connection.execute(
-            update(refresh_token).where(refresh_token.c.digest == digest).values(spent_at=func.clock_timestamp())
-        )
+        connection.execute(update(refresh_token).where(spent).values(spent_at=func.clock_timestamp()))
     connection.execute(update(session).where(session.c.id == found).values(last_used_at=func.now()))
     record(
         connection,
         by,
         SessionRefreshed(session=found, person=principal.person, administrator=principal.administrator),
     )
-    return Opened(found, principal, _new_token(connection, terms, found, digest), must_change_password)
+    return Opened(found, principal, *_new_token(connection, terms, found, digest), must_change_password)
 
 
-def sign_out(connection: Connection, by: Actor, token: str, *, administrators: bool) -> None:
-    """End the session that a refresh token belongs to. For a token that is none, nothing (RFC 7009, 2.2)."""
-    row = connection.execute(
-        select(session.c.id, session.c.person_id, session.c.administrator_id)
+def arrived(database: ServiceDatabase, access_id: str) -> None:
+    """Note that an access token is used: the answer that it came with has arrived.
+
+    In a transaction of its own, which locks nothing else: a refresh locks the session before its tokens.
+    """
+    with database.begin() as connection:
+        connection.execute(
+            update(refresh_token)
+            .where(refresh_token.c.access_id == access_id, refresh_token.c.arrived_at.is_(None))
+            .values(arrived_at=func.clock_timestamp())
+        )
+
+
+def of_token(connection: Connection, token: str, *, administrators: bool) -> str | None:
+    """The session that a refresh token belongs to, whatever became of either; None for a token that is none."""
+    return connection.execute(
+        select(session.c.id)
         .join(refresh_token, refresh_token.c.session_id == session.c.id)
         .where(
             refresh_token.c.digest == secret_digest(token),
             session.c.administrator_id.is_not(None) == administrators,
         )
-    ).one_or_none()
-    if row is not None and end(connection, row.id):
+    ).scalar()
+
+
+def sign_out(connection: Connection, by: Actor, token: str, *, administrators: bool) -> None:
+    """End the session that a refresh token belongs to. For a token that is none, nothing (RFC 7009, 2.2)."""
+    found = of_token(connection, token, administrators=administrators)
+    if found is None:
+        return
+    row = connection.execute(select(session.c.person_id, session.c.administrator_id).where(session.c.id == found))
+    whose = row.one_or_none()
+    if whose is not None and end(connection, found, "signed_out"):
         record(
-            connection, by, SessionEnded(session=row.id, person=row.person_id, administrator=row.administrator_id)
+            connection,
+            by,
+            SessionEnded(session=found, person=whose.person_id, administrator=whose.administrator_id),
         )
 
 
-def end(connection: Connection, session_id: str) -> bool:
+def end(connection: Connection, session_id: str, because: SessionCause) -> bool:
     """End a session; whether it was still going."""
     ended = connection.execute(
-        update(session).where(session.c.id == session_id, session.c.ended_at.is_(None)).values(ended_at=func.now())
+        update(session)
+        .where(session.c.id == session_id, session.c.ended_at.is_(None))
+        .values(ended_at=func.now(), ended_because=because)
     )
     return ended.rowcount > 0
 
 
 def end_all(
     connection: Connection,
+    because: SessionCause,
     *,
     person_id: str | None = None,
     administrator_id: str | None = None,
@@ -197,12 +233,12 @@ def end_all(
             session.c.expires_at > func.now(),
             session.c.id.not_in(but),
         )
-        .values(ended_at=func.now())
+        .values(ended_at=func.now(), ended_because=because)
     )
     return ended.rowcount
 
 
-def end_without_device(connection: Connection, person_id: str) -> int:
+def end_without_device(connection: Connection, person_id: str, because: SessionCause) -> int:
     """End every session of a person that is not on a phone with a device that is not revoked; how many.
 
     To be called when devices of theirs were revoked, with the person's row locked. Sessions that were begun on
@@ -221,7 +257,7 @@ def end_without_device(connection: Connection, person_id: str) -> int:
             session.c.expires_at > func.now(),
             ~elsewhere,
         )
-        .values(ended_at=func.now())
+        .values(ended_at=func.now(), ended_because=because)
     )
     return ended.rowcount
 
@@ -237,21 +273,42 @@ def sweep(connection: Connection) -> None:
     connection.execute(delete(session).where((session.c.expires_at < over) | (session.c.ended_at < over)))
 
 
-def _new_token(connection: Connection, terms: Terms, session_id: str, parent: bytes | None) -> str:
-    token = _PREFIX + new_secret()
+def _new_token(connection: Connection, terms: Terms, session_id: str, parent: bytes | None) -> tuple[str, str]:
+    """A refresh token, and the id that the access token given with it must have."""
+    token, access_id = _PREFIX + new_secret(), new_id("token")
     if terms.marks is not None:
         token = terms.marks.marked(token, session_id)
     connection.execute(
-        insert(refresh_token).values(digest=secret_digest(token), session_id=session_id, parent=parent)
+        insert(refresh_token).values(
+            digest=secret_digest(token), session_id=session_id, parent=parent, access_id=access_id
+        )
     )
-    return token
+    return token, access_id
 
 
-def _successor_spent(digest: bytes) -> Any:
-    """Whether one of the tokens given for this one was used: whoever has that one has received the answer."""
+def _spent(token: FromClause) -> ColumnElement[bool]:
+    return token.c.spent_at.is_not(None)
+
+
+def _arrived(token: FromClause) -> ColumnElement[bool]:
+    # Of a token from before this was kept nobody knows.
+    return token.c.arrived_at.is_not(None) | token.c.access_id.is_(None)
+
+
+def _successor(digest: bytes, is_so: Callable[[FromClause], ColumnElement[bool]]) -> ColumnElement[bool]:
+    """Whether one of the tokens given for this one is so: whoever has used that one has received the answer."""
     successor = refresh_token.alias()
+    return select(successor.c.digest).where(successor.c.parent == digest, is_so(successor)).exists()
+
+
+def _sibling_exchanged() -> ColumnElement[bool]:
+    """Whether another token that was given for the same one was exchanged: there are tokens that came of it."""
+    sibling, child = refresh_token.alias(), refresh_token.alias()
     return (
-        select(successor.c.digest).where(successor.c.parent == digest, successor.c.spent_at.is_not(None)).exists()
+        select(child.c.digest)
+        .join(sibling, sibling.c.digest == child.c.parent)
+        .where(sibling.c.parent == refresh_token.c.parent, sibling.c.digest != refresh_token.c.digest)
+        .exists()
     )
 
 

@@ -360,7 +360,7 @@ def _store_person(
     )
     ended = revoked = 0
     if sign_out_others:
-        ended = sessions.end_all(connection, person_id=person_id, but=[session])
+        ended = sessions.end_all(connection, "password_changed", person_id=person_id, but=[session])
         revoked = connection.execute(
             update(device)
             .where(
@@ -368,7 +368,7 @@ def _store_person(
                 device.c.revoked_at.is_(None),
                 device.c.id != (keep_device or ""),
             )
-            .values(revoked_at=func.now(), sealed_secret=None)
+            .values(revoked_at=func.now(), revoked_because="password_changed", sealed_secret=None)
         ).rowcount
     record(connection, by, PasswordChanged(person=person_id, sessions_ended=ended, devices_revoked=revoked))
     return ended, revoked
@@ -388,6 +388,6 @@ def _store_administrator(
             version=administrator.c.version + 1,
         )
     )
-    ended = sessions.end_all(connection, administrator_id=administrator_id, but=[session])
+    ended = sessions.end_all(connection, "password_changed", administrator_id=administrator_id, but=[session])
     record(connection, by, AdministratorPasswordChanged(administrator=administrator_id))
     return ended, 0

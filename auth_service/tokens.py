@@ -32,6 +32,8 @@ class Claims:
     subject: str
     session: str
     audience: str
+    #: Its own id.
+    id: str = ""
 
 
 class Tokens:
@@ -42,8 +44,8 @@ class Tokens:
         self._issuer = issuer
         self.seconds = seconds
 
-    def make(self, *, subject: str, session: str, audience: str) -> str:
-        """A token of this session."""
+    def make(self, *, subject: str, session: str, audience: str, token_id: str = "") -> str:
+        """A token of this session; `token_id` is its `jti`, one of its own if empty."""
         kid, key = self._keyring.signing()
         now = int(time.time())
         claims = {
@@ -54,7 +56,7 @@ class Tokens:
             "client_id": audience,
             "iat": now,
             "exp": now + self.seconds,
-            "jti": new_id("token"),
+            "jti": token_id or new_id("token"),
         }
         return jwt.encode({"alg": ALGORITHM, "typ": _TYPE, "kid": kid}, claims, key, algorithms=[ALGORITHM])
 
@@ -94,4 +96,5 @@ class Tokens:
         subject, session = claims.get("sub"), claims.get("sid")
         if not isinstance(subject, str) or not isinstance(session, str):
             return None
-        return Claims(subject, session, claims["aud"])
+        token_id = claims.get("jti")
+        return Claims(subject, session, claims["aud"], token_id if isinstance(token_id, str) else "")

@@ -260,7 +260,16 @@ DECLARATIONS = (
         "refresh_grace_seconds",
         int,
         30,
-        "A refresh token that comes again within this time is a repeated request, not a stolen token.",
+        "A refresh token that comes again within this time is a repeated request, not a stolen token, unless the "
+        "one given for it was exchanged.",
+        minimum=0,
+    ),
+    Declaration(
+        "refresh_lost_days",
+        float,
+        7.0,
+        "So many days a person's refresh token may come again whose answer got lost: as long as nothing of that "
+        "answer was used.",
         minimum=0,
     ),
     Declaration(

@@ -68,6 +68,8 @@ class NotAuthenticated(Refused):
     """Name or password is incorrect."""
 
     code = "unknown"
+    #: Why access that was there has ended, where whoever asks may know.
+    because: str | None = None
 
 
 class NotPermitted(Refused):

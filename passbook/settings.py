@@ -90,6 +90,7 @@ class Settings:
     session_longest_days: int
     administrator_session_hours: int
     refresh_grace_seconds: int
+    refresh_lost_days: float
     trusted_proxies: str
     cors_origins: str
     metrics_token: str

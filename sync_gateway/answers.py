@@ -73,11 +73,12 @@ def read_only() -> Problem:
     return Problem(403, "forbidden", READ_ONLY, code="read_only")
 
 
-def unauthorized(code: str, *, wipe: str | None = None) -> Problem:
+def unauthorized(code: str, *, because: str | None = None, wipe: str | None = None) -> Problem:
     """A credential that does not admit. `code` is `unknown` unless the secret was right.
 
-    `wipe` is a signed order to the device to throw its copy away.
+    `because` says why it was revoked; `wipe` is a signed order to the device to throw its copy away.
     """
+    more = {"because": because, "wipe": wipe}
     # Not the scheme Basic: with it a browser would ask the person for a name and a password.
     return Problem(
         401,
@@ -85,7 +86,7 @@ def unauthorized(code: str, *, wipe: str | None = None) -> Problem:
         _REFUSALS[code],
         code=code,
         headers={"WWW-Authenticate": 'Passbook realm="passbook"'},
-        more=None if wipe is None else {"wipe": wipe},
+        more={name: value for name, value in more.items() if value is not None},
     )
 
 

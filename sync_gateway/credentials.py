@@ -104,6 +104,7 @@ _LOOKUP = (
         device.c.id,
         device.c.secret_digest,
         device.c.revoked_at.is_not(None).label("revoked"),
+        device.c.revoked_because,
         (device.c.expires_at <= func.now()).label("expired"),
         device.c.expires_at,
         person.c.id.label("person_id"),
@@ -230,7 +231,9 @@ class DatabaseCredentials:
         refusal = _refusal(found)
         if refusal is not None:
             self.known.renew(name, None)
-            raise unauthorized(refusal, wipe=await self._order(name) if refusal == "revoked" else None)
+            if refusal == "revoked":
+                raise unauthorized(refusal, because=found.revoked_because, wipe=await self._order(name))
+            raise unauthorized(refusal)
         principal = _principal(found, asked_at)
         self.known.remember(principal)
         return principal

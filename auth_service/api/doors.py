@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection
 
-from auth_service import administrators
+from auth_service import administrators, sessions
 from auth_service.api.envelope import VersionRequired, request_id_of
 from auth_service.callers import AdministratorCaller, PersonCaller, administrator_of, person_of
 from auth_service.limits import prefix_of
@@ -19,7 +19,7 @@ from auth_service.service import Service
 from auth_service.tokens import ADMINISTRATORS, PEOPLE, Claims
 from passbook.audit.chain import Actor, record
 from passbook.audit.events import NotAllowed, WrongDoor
-from passbook.errors import NotAuthenticated, NotPermitted, Refused
+from passbook.errors import NotAuthenticated, NotPermitted, Refused, Unavailable
 
 _person_scheme = HTTPBearer(
     scheme_name="person", auto_error=False, description="A person's access token, from POST /oauth/token."
@@ -90,11 +90,11 @@ def _checked(
     return claims
 
 
-async def _person_claims(
-    service: TheService,
-    by: Stranger,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_person_scheme)],
-) -> Claims:
+PersonToken = Annotated[HTTPAuthorizationCredentials | None, Depends(_person_scheme)]
+
+
+async def person_claims(service: TheService, by: Stranger, credentials: PersonToken) -> Claims:
+    """What a person's access token says. Raises `NotAuthenticated` for one that does not hold, or none."""
     return await _claims(service, by, credentials, PEOPLE)
 
 
@@ -110,7 +110,7 @@ class PersonDoor:
     """A request of a person."""
 
     def __init__(
-        self, service: TheService, by: Stranger, claims: Annotated[Claims, Depends(_person_claims)]
+        self, service: TheService, by: Stranger, claims: Annotated[Claims, Depends(person_claims)]
     ) -> None:
         self.service = service
         self._claims = claims
@@ -125,11 +125,18 @@ class PersonDoor:
         Raises `NotAuthenticated` or `NotPermitted`; the latter also while the password must be changed, unless
         `with_old_password`.
         """
-        with self.service.database.begin() as connection:
-            me = person_of(connection, self._claims, lock=lock)
-            if me.must_change_password and not with_old_password:
-                raise _change_first("/password")
-            yield connection, me
+        me = None
+        try:
+            with self.service.database.begin() as connection:
+                me = person_of(connection, self._claims, lock=lock)
+                if me.must_change_password and not with_old_password:
+                    raise _change_first("/password")
+                yield connection, me
+        finally:
+            if me is not None and me.first_use:
+                # What was asked for is done: that this could not be noted is no reason to say otherwise.
+                with suppress(Unavailable):
+                    sessions.arrived(self.service.database, self._claims.id)
 
 
 class AdministratorDoor:

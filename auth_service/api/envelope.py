@@ -11,11 +11,12 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from auth_service.approvals import Approval
+from auth_service.causes import Told
 from passbook.errors import (
     Conflict,
     NotAuthenticated,
@@ -55,6 +56,14 @@ _SIMPLE = {
 }
 
 
+#: The member of an answer that says why access has ended.
+BECAUSE: Any = Field(
+    default=None,
+    description="With the code `session_ended`, where it is known: why. Absent otherwise.",
+    examples=["signed_out"],
+)
+
+
 class Problem(BaseModel):
     """Every answer that is not a success."""
 
@@ -75,6 +84,7 @@ class Problem(BaseModel):
     message: str
     detail: dict[str, Any] | None
     request_id: str
+    because: Told | None = BECAUSE
 
 
 class VersionRequired(Refused):
@@ -109,6 +119,7 @@ def answer(
     *,
     detail: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
+    because: str | None = None,
     oauth_error: str | None = None,
 ) -> JSONResponse:
     """An error as an answer. `oauth_error` adds the two members of RFC 6749, 5.2."""
@@ -118,6 +129,8 @@ def answer(
         "detail": dict(detail) if detail else None,
         "request_id": request_id_of(request),
     }
+    if because is not None:
+        body["because"] = because
     if oauth_error is not None:
         body |= {"error": oauth_error, "error_description": message}
     return JSONResponse(body, status, headers=dict(headers or {}))
@@ -148,7 +161,14 @@ def of_error(request: Request, error: PassbookError, *, oauth_error: str | None 
     elif status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="passbook"'
     return answer(
-        request, status, error.code, error.message, detail=detail, headers=headers, oauth_error=oauth_error
+        request,
+        status,
+        error.code,
+        error.message,
+        detail=detail,
+        headers=headers,
+        because=error.because if isinstance(error, NotAuthenticated) else None,
+        oauth_error=oauth_error,
     )
 
 

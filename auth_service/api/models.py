@@ -10,6 +10,8 @@ from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from auth_service import approvals, directory, people
+from auth_service.api.envelope import BECAUSE
+from auth_service.causes import Told
 from auth_service.delivery import Activation
 from auth_service.devices import Device
 from auth_service.scopes import MOST_CLIENTS, Window
@@ -183,6 +185,23 @@ class AdministratorPasswordChange(Request):
     new: Password
 
 
+class PhoneSignOut(Request):
+    """Which phone to sign out."""
+
+    model_config = example(refresh_token="pbr_…")  # noqa: S106 - an example
+
+    refresh_token: Annotated[str, Field(max_length=2000)] | None = Field(
+        default=None,
+        description="Of a session on this phone; instead of it, an access token as Authorization: Bearer.",
+    )
+    device: str | None = Field(
+        default=None,
+        pattern=_ID,
+        max_length=100,
+        description="The device that this phone is, for an app that signs in without an installation key.",
+    )
+
+
 class NewDevice(Request):
     """A device to register."""
 
@@ -266,6 +285,7 @@ class OAuthProblem(BaseModel):
     message: str
     detail: dict[str, Any] | None
     request_id: str
+    because: Told | None = BECAUSE
 
 
 class CredentialAnswer(BaseModel):

@@ -49,7 +49,8 @@ _GATEWAY = {
     "alembic_version": _RELEASE,
     "witnessed": _COMPARED,
     "device": May(
-        read="id person_id secret_digest created_at expires_at ends_at revoked_at last_synchronised_at position",
+        read="id person_id secret_digest created_at expires_at ends_at revoked_at revoked_because "
+        "last_synchronised_at position",
         change="expires_at last_synchronised_at position",
     ),
     "person": May(read="id state database_name generation database_ready_at"),
@@ -63,7 +64,7 @@ _GATEWAY = {
 #: Signing in, of people and of administrators alike.
 _SIGN_IN = {
     "alembic_version": _RELEASE,
-    "refresh_token": May(read=ALL, add="digest session_id parent", change="spent_at"),
+    "refresh_token": May(read=ALL, add="digest session_id parent access_id", change="spent_at arrived_at"),
     "sign_in_counter": _EVERYTHING,
     "familiar_place": _EVERYTHING,
     "audit_repeat": _EVERYTHING,
@@ -80,14 +81,14 @@ _PEOPLE = _SIGN_IN | {
         read=ALL,
         add="id person_id name platform secret_digest expires_at installation idempotency_digest sealed_secret "
         "wipe_kid ends_at",
-        change="revoked_at sealed_secret installation expires_at ends_at",
+        change="revoked_at revoked_because sealed_secret installation expires_at ends_at",
     ),
     "wipe_order": May(read="device_id ordered_at delivered_at received_at"),
     # With a session of an administrator, whoever has the key for tokens could make theirs.
     "session": May(
         read=ALL,
         add="id person_id expires_at installation",
-        change="last_used_at ended_at installation",
+        change="last_used_at ended_at ended_because installation",
         remove=True,
         rows="administrator_id IS NULL",
     ),
@@ -120,9 +121,11 @@ _ADMINISTRATION = _SIGN_IN | {
     ),
     "person_client": May(read=ALL, add="person_id client_id", remove=True),
     "scope_change": May(read=ALL, add="person_id what", remove=True),
-    "device": May(read=ALL, change="revoked_at sealed_secret expires_at ends_at", remove=True),
+    "device": May(read=ALL, change="revoked_at revoked_because sealed_secret expires_at ends_at", remove=True),
     "wipe_order": May(read=ALL, add="device_id nonce statement"),
-    "session": May(read=ALL, add="id administrator_id expires_at", change="last_used_at ended_at", remove=True),
+    "session": May(
+        read=ALL, add="id administrator_id expires_at", change="last_used_at ended_at ended_because", remove=True
+    ),
     "tenant": May(read=ALL, change="open reason changed_at version"),
     "projected_document": May(read="person_id document_id client_id deleted"),
     "audit_event": May(read=ALL, add=ALL),

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select, update
 
-from auth_service import administrators, devices, granting, installations, people, sessions, tenant
+from auth_service import administrators, devices, granting, installations, leaving, people, sessions, tenant
 from auth_service.scopes import Window
 from passbook.audit import chain
 from passbook.audit.chain import record
@@ -31,13 +31,13 @@ from sync_worker.scopes import load
 from tests.support.actors import TESTER
 from tests.support.api import HASH, Crowd
 from tests.support.databases import Postgres
-from tests.support.truth import events, gateway_says
+from tests.support.truth import events, gateway_tells
 
 TODAY = date(2026, 7, 20)
 WINDOWS = (Window(), Window(since=date(2026, 2, 15)), Window(months=3))
 _SINCE = (None, date(2026, 2, 15), date(2026, 4, 1))
 DEVICES = devices.Terms("http://127.0.0.1:8710", days=90, most=3)
-SESSIONS = sessions.Terms(timedelta(days=30), timedelta(days=365), timedelta(minutes=10))
+SESSIONS = sessions.Terms(timedelta(days=30), timedelta(days=365), timedelta(minutes=10), timedelta(days=7))
 KEYS = tuple(f"a key that came with request {number}" for number in range(2))
 CLIENTS = (11, 12, 13, 14, 15)
 
@@ -80,7 +80,10 @@ class Gadget:
     key: str | None
     #: The phone that it is on.
     phone: Any
-    revoked: bool = False
+    #: When it was registered, in acts.
+    born: int
+    #: Why it was revoked.
+    revoked: str = ""
     expired: bool = False
 
     @property
@@ -94,19 +97,27 @@ class Visit:
 
     id: str
     owner: Soul
+    #: When it was begun, in acts.
+    born: int
     phone: Any = None
-    ended: bool = False
+    #: Why it has ended, and when.
+    ended: str = ""
+    ended_at: int = 0
 
 
 @dataclass
 class Ticket:
-    """A refresh token: unspent, spent a moment ago (`fresh`), or spent long ago."""
+    """A refresh token: unspent, spent a moment ago (`fresh`), some days ago (`recent`), or long ago."""
 
     text: str
     visit: Visit
     parent: Ticket | None
+    access_id: str
     spent: bool = False
     fresh: bool = False
+    recent: bool = False
+    #: Whether its access token was used.
+    arrived: bool = False
 
 
 class World:
@@ -125,6 +136,7 @@ class World:
         self.tickets: list[Ticket] = []
         self.told: list[Told] = []
         self.refreshes: Counter[str] = Counter()
+        self.acts = 0
         self._seen = 0
         self._numbers = itertools.count(1)
         for number in range(3):
@@ -204,7 +216,6 @@ class World:
             if not soul.suspended:
                 soul.suspended = True
                 soul.changed()
-                self._end_sessions(soul)
                 self._tell("PersonSuspended", soul)
 
     def restore(self, number: int) -> None:
@@ -246,10 +257,11 @@ class World:
                 if visit is not None:
                     self._are_one(soul, before.phone, visit.phone)
                 return
-            self.gadgets.append(Gadget(made.device, made.password, soul, key, visit.phone if visit else object()))
+            phone = visit.phone if visit else object()
+            self.gadgets.append(Gadget(made.device, made.password, soul, key, phone, self.acts))
             self._tell("DeviceRegistered", soul, device=made.device)
 
-    def revoke(self, which: int, by_its_person: int | None) -> None:
+    def revoke(self, which: int, by_its_person: int | None, with_session: int | None = None) -> None:
         gadget = _pick(self.gadgets, which)
         if gadget is None:
             return
@@ -259,15 +271,26 @@ class World:
                 with pytest.raises(NotFound):
                     devices.revoke(connection, TESTER, gadget.id, person_id=mine.id if mine else None)
                 return
-            devices.revoke(connection, TESTER, gadget.id, person_id=mine.id if mine else None)
-        self._revoked([gadget])
+            going = [one for one in self.visits if one.owner is mine and not one.ended]
+            visit = None if with_session is None else _pick(going, with_session)
+            devices.revoke(
+                connection,
+                TESTER,
+                gadget.id,
+                person_id=mine.id if mine else None,
+                session=visit.id if visit else None,
+            )
+        because = "institution"
+        if visit is not None:
+            because = "signed_out" if visit.phone == gadget.phone else "other_device"
+        self._revoked([gadget], because)
 
     def revoke_many(self, which: set[int]) -> None:
         there = [one for one in self.gadgets if one.owner.id not in self.gone]
         chosen = {one.id: one for one in (_pick(there, number) for number in which) if one is not None}
         with self.database.begin() as connection:
             devices.revoke_many(connection, TESTER, list(chosen), reason="")
-        self._revoked(list(chosen.values()))
+        self._revoked(list(chosen.values()), "institution")
 
     def expire(self, which: int) -> None:
         gadget = _pick(self.gadgets, which)
@@ -291,9 +314,9 @@ class World:
                 SESSIONS,
                 installation=installations.of_key(soul.id, key) if key else None,
             )
-        visit = Visit(opened.session, soul, (soul.id, key) if key else None)
+        visit = Visit(opened.session, soul, self.acts, (soul.id, key) if key else None)
         self.visits.append(visit)
-        self.tickets.append(Ticket(opened.refresh_token, visit, None))
+        self.tickets.append(Ticket(opened.refresh_token, visit, None, opened.access_id))
 
     def refresh(self, which: int) -> None:
         ticket = _pick(self.tickets, which)
@@ -305,49 +328,93 @@ class World:
         assert (result.code if isinstance(result, sessions.Ended) else "") == expected
         if not isinstance(result, sessions.Ended):
             if not ticket.spent:
-                ticket.spent = ticket.fresh = True
+                ticket.spent = ticket.fresh = ticket.recent = True
                 for other in self.tickets:
                     if other is not ticket and ticket.parent and other.parent is ticket.parent and not other.spent:
                         other.spent = True
-            self.tickets.append(Ticket(result.refresh_token, ticket.visit, ticket))
+            self.tickets.append(Ticket(result.refresh_token, ticket.visit, ticket, result.access_id))
             self.refreshes[ticket.visit.owner.id] += 1
             if self.refreshes[ticket.visit.owner.id] <= (SessionRefreshed.in_full or 0):  # more are counted
                 self._tell("SessionRefreshed", ticket.visit.owner, session=ticket.visit.id)
         elif expected == "session_ended" and not ticket.visit.ended and ticket.visit.owner.id not in self.gone:
-            ticket.visit.ended = True  # a spent token that comes again was stolen
+            assert result.because == "token_reused"
+            self._over(ticket.visit, "token_reused")  # a spent token that comes again was stolen
             self._tell("RefreshTokenReused", ticket.visit.owner, session=ticket.visit.id)
 
+    def arrive(self, which: int) -> None:
+        """The access token that came with a refresh token is used."""
+        ticket = _pick(self.tickets, which)
+        if ticket is not None:
+            sessions.arrived(self.database, ticket.access_id)
+            ticket.arrived = True
+
+    def depart(self, which: int, with_device: int | None = None) -> None:
+        """Sign out the phone of a session, with any of its tokens; the device may be named too."""
+        ticket = _pick(self.tickets, which)
+        if ticket is None:
+            return
+        visit = ticket.visit
+        soul = visit.owner
+        own = [one for one in self.gadgets if one.owner is soul]
+        gadget = None if with_device is None else _pick(own, with_device)
+        phones = [phone for phone in (visit.phone, gadget.phone if gadget else None) if phone is not None]
+        elsewhere = gadget is not None and gadget.phone != visit.phone and not gadget.revoked
+        with self.database.begin() as connection:
+            if soul.id in self.gone or (visit.ended and elsewhere):
+                with pytest.raises(sessions.Ended):
+                    leaving.sign_out(connection, TESTER, visit.id, device_id=gadget.id if gadget else None)
+                return
+            done = leaving.sign_out(connection, TESTER, visit.id, device_id=gadget.id if gadget else None)
+        until = visit.ended_at if visit.ended else self.acts
+        gone = [one for one in own if one.phone in phones and not one.revoked and one.born <= until]
+        over = [
+            one
+            for one in self.visits
+            if one.owner is soul and not one.ended and (one is visit or one.phone in phones) and one.born <= until
+        ]
+        assert done == (len(over), len(gone))
+        for left in gone:
+            left.revoked = "signed_out"
+        for ended in over:
+            self._over(ended, "signed_out")
+        for number, name in enumerate(sorted(one.id for one in gone)):
+            self._tell("DeviceRevoked", soul, device=name, sessions_ended=0 if number else len(over))
+        for name in sorted(one.id for one in over) if not gone else ():
+            self._tell("SessionEnded", soul, session=name)
+
     def leave(self, which: int) -> None:
-        """Sign out with a refresh token, whatever became of it."""
+        """End the session of a refresh token, whatever became of it."""
         ticket = _pick(self.tickets, which)
         if ticket is None:
             return
         with self.database.begin() as connection:
             sessions.sign_out(connection, TESTER, ticket.text, administrators=False)
         if not ticket.visit.ended and ticket.visit.owner.id not in self.gone:
-            ticket.visit.ended = True
+            self._over(ticket.visit, "signed_out")
             self._tell("SessionEnded", ticket.visit.owner, session=ticket.visit.id)
 
-    def wait(self) -> None:
-        """The time passes in which a lost answer to a refresh can be had again."""
+    def wait(self, for_days: bool = False) -> None:
+        """The time passes in which a refresh is repeated; with `for_days` also if nothing of its answer was used."""
         for ticket in self.tickets:
             ticket.fresh = False
+            ticket.recent = ticket.recent and not for_days
         token = tables.refresh_token
+        passed = SESSIONS.lost if for_days else SESSIONS.grace
         with self.database.begin() as connection:
             spent = token.c.spent_at.is_not(None)
-            connection.execute(update(token).where(spent).values(spent_at=token.c.spent_at - SESSIONS.grace))
+            connection.execute(update(token).where(spent).values(spent_at=token.c.spent_at - passed))
 
     def reset_password(self, number: int, revoke_devices: bool) -> None:
         with self._somebody(number) as (soul, connection):
             changed = people.reset_password(connection, TESTER, soul.id, HASH, revoke_devices=revoke_devices)
             assert changed.must_change_password
             soul.changed()
-            self._all_out("PasswordReset", soul, revoke_devices)
+            self._all_out("PasswordReset", soul, revoke_devices, "password_changed")
 
     def sign_out(self, number: int, revoke_devices: bool) -> None:
         with self._somebody(number) as (soul, connection):
             people.sign_out(connection, TESTER, soul.id, revoke_devices=revoke_devices)
-            self._all_out("PersonSignedOut", soul, revoke_devices)
+            self._all_out("PersonSignedOut", soul, revoke_devices, "institution")
 
     def switch(self, to_open: bool) -> None:
         with self.database.begin() as connection:
@@ -376,6 +443,7 @@ class World:
 
     def check(self) -> None:
         """Assert that the database is as the model says."""
+        self.acts += 1
         self._check_log()
         self._check_people()
         self._check_tokens()
@@ -415,22 +483,29 @@ class World:
 
     def _check_tokens(self) -> None:
         for ticket in self.tickets:
-            assert self._would_refresh(ticket) == self._refusal(ticket), ticket
+            refusal = self._refusal(ticket)
+            there = ticket.visit.owner.id not in self.gone
+            because = ticket.visit.ended or "token_reused" if refusal == "session_ended" and there else None
+            assert self._would_refresh(ticket) == (refusal, because), ticket
 
-    def _would_refresh(self, ticket: Ticket) -> str:
+    def _would_refresh(self, ticket: Ticket) -> tuple[str, str | None]:
         """What became of an exchange, which is then taken back."""
         with self.database.engine.connect() as connection:
             connection.info[chain.PENDING] = chain.Pending()
             result = sessions.refresh(connection, TESTER, ticket.text, SESSIONS, administrators=False)
             connection.rollback()
-        return result.code if isinstance(result, sessions.Ended) else ""
+        return (result.code, result.because) if isinstance(result, sessions.Ended) else ("", None)
 
     async def _check_credentials(self) -> None:
         for gadget in self.gadgets:
-            assert await gateway_says(self.gateway, gadget.id, gadget.secret) == self._answer(gadget)
-            assert await gateway_says(self.gateway, gadget.id, f"{gadget.secret[:-1]}!") == "unknown"
+            answer = self._answer(gadget)
+            because = gadget.revoked if answer == "revoked" else None
+            assert await gateway_tells(self.gateway, gadget.id, gadget.secret) == (answer, because)
+            # Who has not the secret learns nothing.
+            wrong = f"{gadget.secret[:-1]}!"
+            assert await gateway_tells(self.gateway, gadget.id, wrong) == ("unknown", None)
         for gadget, other in itertools.pairwise(self.gadgets):
-            assert await gateway_says(self.gateway, gadget.id, other.secret) == "unknown"
+            assert await gateway_tells(self.gateway, gadget.id, other.secret) == ("unknown", None)
 
     def _answer(self, gadget: Gadget) -> str:
         if gadget.owner.id in self.gone:
@@ -451,7 +526,9 @@ class World:
         if ticket.visit.owner.suspended:
             return "suspended"
         succeeded = any(other.spent for other in self.tickets if other.parent is ticket)
-        return "session_ended" if ticket.spent and (succeeded or not ticket.fresh) else ""
+        arrived = any(other.arrived for other in self.tickets if other.parent is ticket)
+        again = ticket.fresh or (ticket.recent and not arrived)
+        return "session_ended" if ticket.spent and (succeeded or not again) else ""
 
     @contextmanager
     def _somebody(self, number: int) -> Iterator[tuple[Soul, Any]]:
@@ -470,12 +547,15 @@ class World:
             if one.owner is soul and one.phone == phone:
                 one.phone = other
 
-    def _revoked(self, chosen: list[Gadget]) -> None:
+    def _over(self, visit: Visit, because: str) -> None:
+        visit.ended, visit.ended_at = because, self.acts
+
+    def _revoked(self, chosen: list[Gadget], because: str) -> None:
         """These devices are revoked, and with each all that was begun on its phone or nobody knows where."""
         phones = [(one.owner.id, one.phone) for one in chosen if not one.revoked]
         gone = [one for one in self.gadgets if not one.revoked and (one.owner.id, one.phone) in phones]
         for gadget in gone:
-            gadget.revoked = True
+            gadget.revoked = because
         ended: dict[str, int] = {}
         for soul in {one.owner.id: one.owner for one in gone}.values():
             elsewhere = [one.phone for one in self.gadgets if one.owner is soul and not one.revoked]
@@ -483,25 +563,25 @@ class World:
                 one for one in self.visits if one.owner is soul and not one.ended and one.phone not in elsewhere
             ]
             for visit in over:
-                visit.ended = True
+                self._over(visit, because)
             ended[soul.id] = len(over)
         for gadget in sorted(gone, key=lambda one: one.id):
             sessions_ended = ended.pop(gadget.owner.id, 0)
             self._tell("DeviceRevoked", gadget.owner, device=gadget.id, sessions_ended=sessions_ended)
 
-    def _end_sessions(self, soul: Soul) -> int:
+    def _end_sessions(self, soul: Soul, because: str) -> int:
         going = [visit for visit in self.visits if visit.owner is soul and not visit.ended]
         for visit in going:
-            visit.ended = True
+            self._over(visit, because)
         return len(going)
 
-    def _all_out(self, event: str, soul: Soul, revoke_devices: bool) -> None:
-        ended, revoked = self._end_sessions(soul), 0
+    def _all_out(self, event: str, soul: Soul, revoke_devices: bool, because: str) -> None:
+        ended, revoked = self._end_sessions(soul, because), 0
         if revoke_devices:
             active = [one for one in self.gadgets if one.owner is soul and not one.revoked]
             revoked = len(active)
             for gadget in active:
-                gadget.revoked = True
+                gadget.revoked = because
         self._tell(event, soul, sessions_ended=ended, devices_revoked=revoked)
 
     def _tell(self, event: str, soul: Soul, **facts: Any) -> None:
@@ -530,9 +610,11 @@ _ACTS = st.one_of(
     st.tuples(st.just("sign_in"), _WHO, st.none() | st.sampled_from(KEYS)),
     st.tuples(st.just("refresh"), _WHICH),
     st.tuples(st.just("refresh"), st.integers(-2, -1)),
-    st.tuples(st.just("wait")),
+    st.tuples(st.just("wait"), st.booleans()),
+    st.tuples(st.just("arrive"), _WHICH),
     st.tuples(st.just("leave"), _WHICH),
-    st.tuples(st.just("revoke"), _WHICH, st.none() | _WHO),
+    st.tuples(st.just("depart"), _WHICH, st.none() | _WHICH),
+    st.tuples(st.just("revoke"), _WHICH, st.none() | _WHO, st.none() | _WHICH),
     st.tuples(st.just("revoke_many"), st.sets(_WHICH, max_size=3)),
     st.tuples(st.just("expire"), _WHICH),
     st.tuples(st.just("link"), _WHO, _SOME_CLIENTS),
@@ -576,7 +658,46 @@ def test_any_history_ends_in_what_the_model_says(pg: Postgres, migrated: str, hi
 _LIVES: dict[str, list[Any]] = {
     "a stolen refresh token": [("sign_in", 0), ("refresh", 0), ("refresh", 1), ("refresh", 0), ("refresh", 2)],
     "a lost answer": [("sign_in", 0), ("refresh", 0), ("refresh", 0), ("refresh", 2), ("refresh", 1)],
-    "a late repetition": [("sign_in", 0), ("refresh", 0), ("wait",), ("refresh", 0), ("refresh", 1)],
+    "an answer lost for days": [("sign_in", 0), ("refresh", 0), ("wait",), ("refresh", 0), ("refresh", 1)],
+    "a late repetition": [("sign_in", 0), ("refresh", 0), ("wait", True), ("refresh", 0), ("refresh", 1)],
+    "a late repetition though the answer arrived": [
+        ("sign_in", 0),
+        ("refresh", 0),
+        ("arrive", 1),
+        ("refresh", 0),
+        ("wait",),
+        ("refresh", 0),
+        ("refresh", 1),
+    ],
+    "signed out, and in again": [
+        ("sign_in", 0, KEYS[0]),
+        ("register", 0, None, 0),
+        ("sign_in", 0, KEYS[0]),
+        ("sign_in", 0),
+        ("sign_in", 0, KEYS[1]),
+        ("register", 0, None, 3),
+        ("depart", 0),
+        ("depart", 0),
+        ("sign_in", 0, KEYS[0]),
+        ("register", 0, None, 2),
+        ("depart", 0),
+        ("depart", 1),
+        ("depart", 2, 1),
+        ("depart", 2, 2),
+        ("depart", 4),
+    ],
+    "signed out with a token of a session that is over": [
+        ("sign_in", 0, KEYS[0]),
+        ("register", 0, None, 0),
+        ("reset_password", 0, False),
+        ("sign_in", 0, KEYS[0]),
+        ("depart", 0),
+        ("depart", 0),
+        ("suspend", 0),
+        ("depart", 1),
+        ("delete", 0),
+        ("depart", 1),
+    ],
     "suspended and back": [
         ("sign_in", 0),
         ("register", 0, KEYS[0]),

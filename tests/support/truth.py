@@ -53,11 +53,17 @@ def check(database: ServiceDatabase) -> None:
 
 async def gateway_says(gateway: DatabaseCredentials, device: str, secret: str) -> str:
     """The person whose database the gateway would serve to this device, or the code with which it would refuse."""
+    return (await gateway_tells(gateway, device, secret))[0]
+
+
+async def gateway_tells(gateway: DatabaseCredentials, device: str, secret: str) -> tuple[str, str | None]:
+    """As `gateway_says`, and why the access of the device has ended, if that is told."""
     header = "Basic " + base64.b64encode(f"{device}:{secret}".encode()).decode()
     try:
-        return (await gateway.principal([header])).person_id
+        return (await gateway.principal([header])).person_id, None
     except Problem as problem:
-        return problem.code if problem.status == 401 else f"{problem.status} {problem.code}"
+        code = problem.code if problem.status == 401 else f"{problem.status} {problem.code}"
+        return code, problem.more.get("because")
 
 
 class _Story:
@@ -203,8 +209,6 @@ class _Story:
     def _PersonSuspended(self, person: str, _: dict[str, Any], __: chain.Entry) -> None:
         assert self.people[person]["state"] == "active"
         self.people[person]["state"] = "suspended"
-        self.ended |= {session for session, principal in self.sessions.items() if principal == person}
-        self.going[person] = 0
 
     def _PersonRestored(self, person: str, _: dict[str, Any], __: chain.Entry) -> None:
         assert self.people[person]["state"] == "suspended"

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request
 from fastapi.concurrency import run_in_threadpool
 
-from auth_service import devices
-from auth_service.api.doors import APerson
+from auth_service import devices, leaving, sessions
+from auth_service.api.doors import APerson, PersonToken, Stranger, TheService, person_claims
 from auth_service.api.envelope import documented
 from auth_service.api.models import (
     CredentialAnswer,
@@ -18,7 +18,9 @@ from auth_service.api.models import (
     MyDevices,
     NewDevice,
     PasswordChange,
+    PhoneSignOut,
 )
+from auth_service.api.routes.oauth import slowed
 from auth_service.callers import PersonCaller
 from auth_service.tokens import PEOPLE
 
@@ -94,6 +96,34 @@ def revoke(device: DeviceId, door: APerson) -> MyDevice:
     Sessions of mine that belong to no device end too, this one among them.
     """
     with door.enter() as (connection, me):
-        revoked = devices.revoke(connection, door.by, device, person_id=me.id, reason="by its person")
+        revoked = devices.revoke(
+            connection, door.by, device, person_id=me.id, session=me.session, reason="by its person"
+        )
     door.service.metrics.outcome("device", "revoked", PEOPLE)
     return MyDevice.of(revoked)
+
+
+@routes.post("/sign-out", summary="Sign this phone out", responses=documented(401, 404))
+async def sign_out(
+    service: TheService, by: Stranger, credentials: PersonToken, body: PhoneSignOut | None = None
+) -> Ended:
+    """End every session and every device of the phone that this is sent from; it is over when this answers.
+
+    What it has open breaks off within a second, and its next request is refused: `revoked`, because `signed_out`.
+    Any refresh token of a session on it will do, also one that is spent or too old, or an access token. The same
+    request again changes nothing, and gets 200.
+    """
+    token, device = (body.refresh_token, body.device) if body else (None, None)
+    if token is None:
+        of_access = (await person_claims(service, by, credentials)).session
+    else:
+        await slowed(service, by, token, PEOPLE)
+
+    def work() -> tuple[int, int]:
+        with service.database.begin() as connection:
+            found = of_access if token is None else sessions.of_token(connection, token, administrators=False)
+            return leaving.sign_out(connection, by, found or "", device_id=device)
+
+    ended, revoked = await run_in_threadpool(work)
+    service.metrics.outcome("device", "signed_out", PEOPLE)
+    return Ended(sessions_ended=ended, devices_revoked=revoked)

@@ -102,7 +102,8 @@ async def _answered(request: Request, work: Awaitable[T]) -> T | JSONResponse:
         return envelope.of_error(request, error, oauth_error="temporarily_unavailable")
     except PassbookError as error:
         kind = error.code if error.code in ("invalid_request", "unsupported_grant_type") else "invalid_grant"
-        return envelope.answer(request, 400, error.code, error.message, oauth_error=kind)
+        because = error.because if isinstance(error, NotAuthenticated) else None
+        return envelope.answer(request, 400, error.code, error.message, because=because, oauth_error=kind)
 
 
 def _address(request: Request) -> str:
@@ -110,7 +111,9 @@ def _address(request: Request) -> str:
 
 
 def _tokens(service: Service, opened: sessions.Opened, audience: Audience) -> TokenAnswer:
-    access = service.tokens.make(subject=opened.principal.id, session=opened.session, audience=audience)
+    access = service.tokens.make(
+        subject=opened.principal.id, session=opened.session, audience=audience, token_id=opened.access_id
+    )
     return TokenAnswer(
         access_token=access,
         token_type="Bearer",  # noqa: S106 - the name of the scheme
@@ -137,7 +140,7 @@ async def _granted(request: Request, service: Service, by: Actor, audience: Audi
     elif grant == "refresh_token":
         if "refresh_token" not in fields:
             raise _BadForm("grant_type=refresh_token takes refresh_token.")
-        await _slowed(service, by, fields["refresh_token"], audience)
+        await slowed(service, by, fields["refresh_token"], audience)
         opened = await run_in_threadpool(_refreshed, service, by, fields["refresh_token"], audience)
     else:
         code = "unsupported_grant_type" if grant else "invalid_request"
@@ -145,7 +148,7 @@ async def _granted(request: Request, service: Service, by: Actor, audience: Audi
     return await run_in_threadpool(_tokens, service, opened, audience)
 
 
-async def _slowed(service: Service, by: Actor, token: str, audience: Audience) -> None:
+async def slowed(service: Service, by: Actor, token: str, audience: Audience) -> None:
     """Count somebody who comes with a refresh token. Raises `TooMany`.
 
     Tokens that this service made are counted by session, so whoever floods from a place slows no good client there.
@@ -172,7 +175,7 @@ async def _revoked(request: Request, service: Service, by: Actor, audience: Audi
     fields = await _form(request)
     if "token" not in fields:
         raise _BadForm("The form takes token.")
-    await _slowed(service, by, fields["token"], audience)
+    await slowed(service, by, fields["token"], audience)
 
     def work() -> None:
         with service.database.begin() as connection:
@@ -200,9 +203,14 @@ def router(audience: Audience) -> APIRouter:
         """
         return await _answered(request, _granted(request, service, by, audience))
 
-    @routes.post("/revoke", openapi_extra=_REVOKE_FORM, response_class=Response, summary=f"Sign {whose} out")
+    @routes.post(
+        "/revoke", openapi_extra=_REVOKE_FORM, response_class=Response, summary=f"End a session of {whose}"
+    )
     async def revoke(request: Request, service: TheService, by: Stranger) -> Any:
-        """End the session of a refresh token, and with it its access tokens. A token that is none is no error."""
+        """End the session of a refresh token, and with it its access tokens. A token that is none is no error.
+
+        No device ends with it: a phone goes on synchronising. POST /sign-out signs a phone out.
+        """
         return await _answered(request, _revoked(request, service, by, audience))
 
     return routes

@@ -70,6 +70,15 @@ session = Table(
     #: The end however often it is refreshed.
     Column("expires_at", DateTime(timezone=True), nullable=False),
     instant("ended_at"),
+    #: Why it was, which its app is told; null for those of before this was kept.
+    Column(
+        "ended_because",
+        Text,
+        CheckConstraint(
+            "ended_because IN ('institution', 'password_changed', 'other_device', 'signed_out', 'token_reused')",
+            name="ended_because",
+        ),
+    ),
     #: Which phone it is on, if that was shown: it ends with that phone's devices. Null: it ends with any device of
     #: its person.
     Column("installation", LargeBinary),
@@ -89,7 +98,12 @@ refresh_token = Table(
     Column("parent", LargeBinary),
     instant("created_at", required=True),
     instant("spent_at"),
+    #: `jti` of the access token that was given with it, and when that was first used: the answer has arrived then.
+    Column("access_id", Text),
+    instant("arrived_at"),
     Index("ix_refresh_token_session_id", "session_id"),
+    Index("ix_refresh_token_parent", "parent"),
+    Index("uq_refresh_token_access_id", "access_id", unique=True),
 )
 
 #: Keys that sign. The newest of a purpose signs; one for tokens that was replaced verifies until `retires_at`.

@@ -88,6 +88,15 @@ device = Table(
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Column("ends_at", DateTime(timezone=True), nullable=False),
     instant("revoked_at"),
+    #: Why it was, which its app is told; null for those of before this was kept.
+    Column(
+        "revoked_because",
+        Text,
+        CheckConstraint(
+            "revoked_because IN ('institution', 'password_changed', 'other_device', 'signed_out')",
+            name="revoked_because",
+        ),
+    ),
     #: About when it last synchronised; the gateway writes it rarely.
     instant("last_synchronised_at"),
     #: Up to which change of its database it had it all then: CouchDB's sequence.
