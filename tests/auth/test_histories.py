@@ -394,7 +394,7 @@ class World:
             self._tell("SessionEnded", ticket.visit.owner, session=ticket.visit.id)
 
     def wait(self, for_days: bool = False) -> None:
-        """The time passes in which a refresh is repeated; with `for_days` also if nothing of its answer was used."""
+        """The time passes in which a refresh is repeated; with `for_days` also if its answer was never used."""
         for ticket in self.tickets:
             ticket.fresh = False
             ticket.recent = ticket.recent and not for_days
@@ -562,8 +562,8 @@ class World:
             over = [
                 one for one in self.visits if one.owner is soul and not one.ended and one.phone not in elsewhere
             ]
-            for visit in over:
-                self._over(visit, because)
+            for ending in over:
+                self._over(ending, because)
             ended[soul.id] = len(over)
         for gadget in sorted(gone, key=lambda one: one.id):
             sessions_ended = ended.pop(gadget.owner.id, 0)

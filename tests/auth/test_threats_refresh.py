@@ -1,4 +1,4 @@
-"""Refresh tokens: good once, with a short grace for answers that got lost, and worthless to a thief."""
+"""Refresh tokens: good once, again for an answer that got lost and that nobody used, and worthless to a thief."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from passbook.servicedb.engine import ServiceDatabase
 from tests.support.actors import TESTER
 from tests.support.api import Answer, Api, Crowd
 
-GRACE = timedelta(seconds=30)
+GRACE, LOST = timedelta(seconds=30), timedelta(days=7)
 DOORS = pytest.mark.parametrize("administrator", [False, True], ids=["people", "administrators"])
 
 
@@ -128,6 +128,94 @@ async def test_T21_the_same_request_many_times_at_once_is_one_client(somebody: S
     assert not any(ended(answer) for answer in answers)
     assert len({answer["refresh_token"] for answer in answers}) == 8
     assert not ended(await somebody.refresh(answers[3]))
+
+
+async def test_T21_an_answer_that_got_lost_can_be_had_for_days(
+    api: Api, crowd: Crowd, clock: Clock, database: ServiceDatabase
+) -> None:
+    """The phone asked, and was out of reach of any network before the answer came."""
+    crowd.person("amina")
+    somebody = Somebody(api, "amina", False)
+    first = await somebody.sign_in()
+    for _ in range(3):
+        assert not ended(await somebody.refresh(first))
+        clock.forward(timedelta(days=2, hours=7))
+    second = await somebody.refresh(first)
+    assert not ended(second)
+    clock.forward(timedelta(hours=1))
+    third = await somebody.refresh(second)
+    assert not ended(third)
+    # Not for ever: this answer got lost too, and a week is over.
+    clock.forward(LOST + timedelta(seconds=1))
+    late = await somebody.refresh(second)
+    assert ended(late)
+    assert late["because"] == "token_reused"
+    assert len(recorded(database, "RefreshTokenReused")) == 1
+
+
+async def test_T21_the_bound_for_a_lost_answer_is_from_the_first_time(api: Api, crowd: Crowd, clock: Clock) -> None:
+    crowd.person("amina")
+    somebody = Somebody(api, "amina", False)
+    first = await somebody.sign_in()
+    for _ in range(4):
+        assert not ended(await somebody.refresh(first))
+        clock.forward(LOST / 4 + timedelta(seconds=1))
+    assert ended(await somebody.refresh(first))
+
+
+async def test_T21_a_token_whose_answer_arrived_is_worth_nothing_after_the_grace(
+    api: Api, crowd: Crowd, clock: Clock, database: ServiceDatabase
+) -> None:
+    """A refresh is followed by a request with the new access token: from then on the old token is a stolen one."""
+    crowd.person("amina")
+    somebody = Somebody(api, "amina", False)
+    first = await somebody.sign_in()
+    second = await somebody.refresh(first)
+    assert await somebody.is_in(second)
+    # Two parts of an app that refresh at the same moment are one client still.
+    assert not ended(await somebody.refresh(first))
+    clock.forward(GRACE + timedelta(seconds=1))
+    assert ended(await somebody.refresh(first))
+    assert not await somebody.is_in(second)
+    assert ended(await somebody.refresh(second))
+    assert len(recorded(database, "RefreshTokenReused")) == 1
+
+
+async def test_T21_the_answer_counts_as_arrived_however_its_first_request_ended(
+    api: Api, crowd: Crowd, clock: Clock
+) -> None:
+    crowd.person("amina", must_change=True)
+    somebody = Somebody(api, "amina", False)
+    first = await somebody.sign_in()
+    second = await somebody.refresh(first)
+    refused = await api.call("GET", "/devices", token=second["access_token"])
+    assert (refused.status, refused.code) == (403, "password_change_required")
+    clock.forward(GRACE + timedelta(seconds=1))
+    assert ended(await somebody.refresh(first))
+
+
+async def test_T21_an_administrators_answer_can_be_had_within_the_grace_alone(
+    api: Api, crowd: Crowd, clock: Clock
+) -> None:
+    crowd.administrator("olga", "owner")
+    somebody = Somebody(api, "olga", True)
+    first = await somebody.sign_in()
+    assert not ended(await somebody.refresh(first))
+    clock.forward(GRACE + timedelta(seconds=1))
+    assert ended(await somebody.refresh(first))
+
+
+async def test_T21_of_tokens_from_before_an_upgrade_nobody_knows_whether_their_answer_arrived(
+    api: Api, crowd: Crowd, clock: Clock, database: ServiceDatabase
+) -> None:
+    crowd.person("amina")
+    somebody = Somebody(api, "amina", False)
+    first = await somebody.sign_in()
+    await somebody.refresh(first)
+    with database.begin() as connection:
+        connection.execute(update(tables.refresh_token).values(access_id=None))
+    clock.forward(GRACE + timedelta(seconds=1))
+    assert ended(await somebody.refresh(first))
 
 
 @DOORS
@@ -314,7 +402,7 @@ async def test_T21_nobody_who_may_not_come_in_can_go_on(api: Api, crowd: Crowd, 
 # A client that loses answers, and a thief who copies what there is and comes whenever they like.
 
 IDLE, LONGEST = timedelta(days=30), timedelta(days=365)
-TERMS = Terms(IDLE, LONGEST, GRACE)
+TERMS = Terms(IDLE, LONGEST, GRACE, LOST)
 
 
 @dataclass
@@ -322,8 +410,11 @@ class Token:
     """A token that was given, by the text, and what is known about it."""
 
     text: str
+    access_id: str
     parent: Token | None
     used_at: float | None = None
+    #: Whether the access token that came with it was used.
+    arrived: bool = False
 
 
 @dataclass
@@ -342,9 +433,12 @@ class World:
             result = sessions.refresh(connection, TESTER, token.text, TERMS, administrators=False)
         used = [one for one in self.tokens if one.parent is token.parent and one.used_at is not None]
         sibling_used = token.parent is not None and any(one is not token for one in used)
-        successor_used = any(one.parent is token and one.used_at is not None for one in self.tokens)
+        successors = [one for one in self.tokens if one.parent is token]
+        successor_used = any(one.used_at is not None for one in successors)
         first = token.used_at is None
-        late = token.used_at is not None and self.now - token.used_at >= GRACE.total_seconds()
+        since = 0.0 if token.used_at is None else self.now - token.used_at
+        bound = GRACE if any(one.arrived for one in successors) else LOST
+        late = since >= bound.total_seconds()
         if isinstance(result, Ended):
             # Only for a reason: nobody is logged out for nothing.
             assert self.over or sibling_used or successor_used or late
@@ -361,9 +455,14 @@ class World:
         assert not late
         if first:
             token.used_at = self.now
-        made = Token(result.refresh_token, token)
+        made = Token(result.refresh_token, result.access_id, token)
         self.tokens.append(made)
         return made
+
+    def use(self, token: Token) -> None:
+        """A request with the access token that came with this one."""
+        sessions.arrived(self.database, token.access_id)
+        token.arrived = True
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -378,15 +477,15 @@ def world(database: ServiceDatabase, crowd: Crowd) -> Iterator[Any]:
         with database.begin() as connection:
             opened = sessions.start(connection, Principal(person=person), TERMS)
         made = World(database, opened.session)
-        made.tokens.append(Token(opened.refresh_token, None))
+        made.tokens.append(Token(opened.refresh_token, opened.access_id, None))
         return made
 
     return begin
 
 
 PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-#: Seconds between two requests of a client whose answers get lost: it gives up before the grace is over.
-RETRIES = st.lists(st.floats(0, 7), max_size=3)
+#: Seconds between two requests of a client whose answers get lost: it gives up before a week is over.
+RETRIES = st.lists(st.floats(0, 200_000), max_size=3)
 
 
 def test_T21_a_client_that_loses_answers_is_never_logged_out(world: Any) -> None:
@@ -404,6 +503,7 @@ def test_T21_a_client_that_loses_answers_is_never_logged_out(world: Any) -> None
                 answer = here.exchange(token)
             assert answer is not None
             token = answer
+            here.use(token)
             here.wait(pause)
 
     run()
@@ -411,8 +511,16 @@ def test_T21_a_client_that_loses_answers_is_never_logged_out(world: Any) -> None
 
 #: Who acts, with which token of those there have been (0 is the newest), and how long they wait before.
 #: No wait, and no sum of some, is just short of the grace: the time that the test takes counts as well.
-THIEF = st.tuples(st.just("thief"), st.integers(0, 6), st.sampled_from([0.0, 10.0, 40.0, 4000.0]))
-CLIENT = st.tuples(st.sampled_from(["client", "client loses"]), st.just(0), st.sampled_from([0.0, 10.0, 600.0]))
+THIEF = st.tuples(
+    st.sampled_from(["thief", "thief uses"]),
+    st.integers(0, 6),
+    st.sampled_from([0.0, 10.0, 40.0, 4000.0, 400_000.0]),
+)
+CLIENT = st.tuples(
+    st.sampled_from(["client", "client loses", "client uses"]),
+    st.just(0),
+    st.sampled_from([0.0, 10.0, 600.0, 90_000.0]),
+)
 
 
 def test_T21_a_thief_and_the_client_cannot_both_go_on(world: Any) -> None:
@@ -425,8 +533,12 @@ def test_T21_a_thief_and_the_client_cannot_both_go_on(world: Any) -> None:
         token = here.tokens[0]
         for who, which, wait in acts:
             here.wait(wait)
+            stolen = here.tokens[-1 - which % len(here.tokens)]
             if who == "thief":
-                here.exchange(here.tokens[-1 - which % len(here.tokens)])
+                here.exchange(stolen)
+                continue
+            if who.endswith("uses"):
+                here.use(stolen if who.startswith("thief") else token)
                 continue
             answer = here.exchange(token)
             if answer is not None and who == "client":

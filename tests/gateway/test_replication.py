@@ -108,10 +108,11 @@ async def test_revoked_while_replicating_live(device: Device, couch: Couch, peop
     await couch.write(device.database, {"_id": "loan:1", "balance": "10.00"})
     async with PouchClient.started(device.url, device.id, device.secret, live=True) as pouch:
         await pouch.wait("paused")
-        people.change(tables.device, device.id, revoked_at=NOW)
+        people.change(tables.device, device.id, revoked_at=NOW, revoked_because="institution")
         await couch.write(device.database, {"_id": "loan:2", "balance": "11.00"})
         error = await pouch.wait("error", within=10)
         assert error["status"] == 401
+        assert (error["body"]["code"], error["body"]["because"]) == ("revoked", "institution")
         # The open feed says that something changed; what, it does not.
         assert [doc["_id"] for doc in await pouch.docs()] == ["loan:1"]
 

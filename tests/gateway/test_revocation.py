@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 from aiohttp import web
 
-from auth_service import devices, tenant
+from auth_service import devices, leaving, sessions, tenant
 from auth_service import people as persons
 from passbook.audit.chain import Actor
 from passbook.credentials import principal
@@ -50,8 +50,21 @@ class Access:
     def revoke(self, device: Device) -> None:
         self._database.run(devices.revoke, self._by, device.id)
 
+    def sign_out(self, device: Device) -> None:
+        """By the phone itself, with the one call that there is for it."""
+        terms = sessions.Terms(dt.timedelta(days=1), dt.timedelta(days=1), dt.timedelta(0))
+
+        def act(connection: sa.Connection) -> None:
+            opened = sessions.start(connection, sessions.Principal(person=device.person), terms)
+            leaving.sign_out(connection, self._by, opened.session, device_id=device.id)
+
+        self._database.run(act)
+
     def suspend(self, device: Device) -> None:
         self._database.run(persons.suspend, self._by, device.person)
+
+    def restore(self, device: Device) -> None:
+        self._database.run(persons.restore, self._by, device.person)
 
     def expire(self, device: Device) -> None:
         self._end_at(device, dt.datetime.now(dt.UTC))
@@ -81,6 +94,7 @@ class Access:
 #: What is done, and the code of the 401 that follows.
 CAUSES = {
     "revocation": (Access.revoke, "revoked"),
+    "signing_out": (Access.sign_out, "revoked"),
     "suspension": (Access.suspend, "suspended"),
     "expiry": (Access.expire_soon, "expired"),
     "expiry_set": (Access.expire, "expired"),
@@ -171,6 +185,47 @@ async def test_T04_an_open_feed_ends_with_access_on_every_gateway(
     device: Device, couch: Couch, access: Access, cause: Cause, gateways: list[Running]
 ) -> None:
     await cut_off(device, couch, access, cause, gateways)
+
+
+async def test_a_suspended_person_synchronises_again_with_the_same_credential(
+    device: Device, access: Access, gateways: list[Running]
+) -> None:
+    here = gateways[0].of(device)
+    await asyncio.to_thread(access.suspend, device)
+    assert await refusal(here) == (401, "suspended")
+    await asyncio.to_thread(access.restore, device)
+    async with feed(here) as raw:
+        await until(lambda: not raw.ended)
+    assert await told(here) == {}
+
+
+async def told(device: Device, *, secret: str = "") -> dict[str, Any]:
+    """What a 401 says besides its code and message; empty for an answer that is none."""
+    credential = {"Authorization": basic(device.id, secret or device.secret)}
+    async with aiohttp.ClientSession() as session, session.get(device.url, headers=credential) as answer:
+        said = await answer.json()
+    if answer.status != 401:
+        return {}
+    return {name: value for name, value in said.items() if name not in ("message", "error", "reason")}
+
+
+async def test_a_device_is_told_why_its_access_ended_and_a_stranger_is_not(
+    couch: Couch, people: People, access: Access, gateways: list[Running]
+) -> None:
+    couch.wrote = people.wrote
+    for act, because in (
+        (Access.revoke, "institution"),
+        (Access.sign_out, "signed_out"),
+        (Access.reset_password, "password_changed"),
+    ):
+        device = gateways[0].of(await settled(couch, people))
+        await asyncio.to_thread(act, access, device)
+        assert await told(device) == {"code": "revoked", "because": because}
+        assert await told(device, secret="a wrong one") == {"code": "unknown"}
+    # One that was revoked before this was kept is told nothing.
+    device = gateways[0].of(await settled(couch, people))
+    people.change(tables.device, device.id, revoked_at=dt.datetime.now(dt.UTC))
+    assert await told(device) == {"code": "revoked"}
 
 
 async def test_T04_only_theirs_ends(
