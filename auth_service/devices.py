@@ -32,6 +32,8 @@ _LONGEST_NAME = 100
 class Credential:
     """A replication credential: what PouchDB needs, shown once. `url` has no secret in it."""
 
+    #: Whose it is: an app names the copy after them.
+    person: str
     device: str
     url: str
     username: str
@@ -42,7 +44,7 @@ class Credential:
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`: what a client needs."""
-        return {name: value for name, value in asdict(self).items() if name != "wipe_key"}
+        return {name: value for name, value in asdict(self).items() if name not in ("person", "wipe_key")}
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ def add(
         .returning(device.c.expires_at)
     ).scalar_one()
     record(connection, by, DeviceRegistered(person=owner.id, device=device_id))
-    return _credential(device_id, secret, expires_at, terms, wipe_key)
+    return _credential(owner.id, device_id, secret, expires_at, terms, wipe_key)
 
 
 def of_person(connection: Connection, person_name: str) -> list[Device]:
@@ -321,15 +323,15 @@ def _registered_before(
             code="idempotency_key_used",
         )
     secret = unseal(key, bytes(row.sealed_secret), row.id).decode()
-    credential = _credential(row.id, secret, row.expires_at, terms, keys.wipe_key(connection))
+    credential = _credential(person_id, row.id, secret, row.expires_at, terms, keys.wipe_key(connection))
     return credential, bytes(row.installation)
 
 
 def _credential(
-    device_id: str, secret: str, expires_at: datetime, terms: Terms, wipe_key: dict[str, Any] | None
+    person_id: str, device_id: str, secret: str, expires_at: datetime, terms: Terms, wipe_key: dict[str, Any] | None
 ) -> Credential:
     url = f"{terms.public_url.rstrip('/')}/passbook"
-    return Credential(device_id, url, device_id, secret, expires_at, wipe_key)
+    return Credential(person_id, device_id, url, device_id, secret, expires_at, wipe_key)
 
 
 def _devices(connection: Connection, *conditions: Any, limit: int | None = None) -> list[Device]:

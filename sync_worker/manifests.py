@@ -63,6 +63,7 @@ def build(holder: Holder, contents: Contents, told: Institution, as_of: datetime
     """Document `~passbook`. `as_of` is the ledger snapshot of the last change of any of the documents."""
     manifest = Passbook(
         schema=MANIFEST_SCHEMA,
+        person=holder.id,
         generation=holder.generation,
         kind=holder.kind,
         permissions=sorted(holder.scope.permissions, key=PERMISSIONS.index),

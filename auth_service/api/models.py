@@ -291,6 +291,7 @@ class OAuthProblem(BaseModel):
 class CredentialAnswer(BaseModel):
     """A replication credential, shown once."""
 
+    person: str = Field(description="Whose it is. Name the copy on the device after this id: it belongs to them.")
     device: str
     url: str
     username: str

@@ -26,7 +26,7 @@ const credential = await ask('/devices', JSON.stringify({ name: 'my phone' }), {
 });
 
 // 3. Synchronise, for as long as the credential is good; tokens are not needed for it.
-const copy = new PouchDB('my-copy');
+const copy = new PouchDB(`copy-of-${credential.person}`);          // one for each person: nobody meets another's
 const remote = new PouchDB(credential.url, { auth: credential, skip_setup: true });
 await copy.replicate.from(remote, { batch_size: 500 });            // an app: { live: true, retry: true }
 console.log(`${(await copy.info()).doc_count} documents as of ${(await copy.get('~passbook')).as_of}`);

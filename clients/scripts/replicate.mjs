@@ -2,7 +2,8 @@
 //
 //   node replicate.mjs '{"url": "http://…/passbook", "username": "…", "password": "…", "store": "memory"}'
 //
-// `store` is "memory" or a directory (LevelDB). Options besides: "live" (replicate for ever from the start, with
+// `store` is "memory" or a directory (LevelDB), in which the copy is named after its person; `path` is the copy's very
+// place instead. A copy of somebody else is an error, and nothing of it is shown. Options besides: "live" (replicate for ever from the start, with
 // retries), "once" (replicate once at the start), "heartbeat" (ms), "batch_size". Without an argument the options
 // are the first line of standard input. Every line of standard output is an event:
 //
@@ -22,6 +23,8 @@
 import { createInterface } from 'node:readline';
 import PouchDB from 'pouchdb';
 import memory from 'pouchdb-adapter-memory';
+import { setTimeout as pause } from 'node:timers/promises';
+import { checkOwner, openCopy, pathOf, whoseIs } from './copy.mjs';
 
 PouchDB.plugin(memory);
 
@@ -53,10 +56,34 @@ function watch(replication) {
   return replication;
 }
 
-function main(options) {
-  const local = options.store && options.store !== 'memory'
-    ? new PouchDB(options.store)
-    : new PouchDB('device', { adapter: 'memory' });
+/** Whose database it is; without a network, asked until there is one. */
+async function owner(options) {
+  for (;;) {
+    try {
+      return await whoseIs(options);
+    } catch (error) {
+      if (error.status && error.status !== 429 && error.status < 500) throw error;
+      await pause(1000);
+    }
+  }
+}
+
+/** The copy, and whose it is. One in memory is new with every process. */
+async function opened(options) {
+  if (!options.path && (options.store ?? 'memory') === 'memory') {
+    return [new PouchDB('device', { adapter: 'memory' }), null];
+  }
+  const person = await owner(options);
+  return [await openCopy(PouchDB, options.path ?? pathOf(options.store, person), person), person];
+}
+
+async function main(options) {
+  const [local, person] = await opened(options).catch((error) => {
+    say('error', problem(error));
+    process.exit(1);
+  });
+  /** Before anything is shown. */
+  const ours = () => person === null || checkOwner(local, person);
   const remote = new PouchDB(options.url, {
     auth: { username: options.username, password: options.password }, skip_setup: true,
   });
@@ -75,18 +102,21 @@ function main(options) {
     cancel: () => running?.cancel(),
     put: async (command) => answer(command, 'written', await local.put(command.doc)),
     docs: async (command) => {
+      await ours();
       const { startkey, endkey, conflicts } = command;
       const range = { include_docs: true, conflicts: Boolean(conflicts), attachments: Boolean(options.dump) };
       if (startkey !== undefined) range.startkey = startkey;
       if (endkey !== undefined) range.endkey = endkey;
       answer(command, 'docs', { docs: (await local.allDocs(range)).rows.map((row) => row.doc) });
     },
-    get: async (command) => answer(command, 'doc', {
-      doc: await local.get(command.id, { attachments: true, conflicts: true }),
-    }),
-    changes: async (command) => answer(command, 'changes', {
-      ids: (await local.changes()).results.map((row) => row.id),
-    }),
+    get: async (command) => {
+      await ours();
+      answer(command, 'doc', { doc: await local.get(command.id, { attachments: true, conflicts: true }) });
+    },
+    changes: async (command) => {
+      await ours();
+      answer(command, 'changes', { ids: (await local.changes()).results.map((row) => row.id) });
+    },
     info: async (command) => answer(command, 'info', await local.info()),
     stop: async (command) => {
       running?.cancel();

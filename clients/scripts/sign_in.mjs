@@ -2,18 +2,25 @@
 //
 //   echo PASSWORD | node sign_in.mjs http://127.0.0.1:8720 asha my-phone
 //
-// The folder `my-phone` holds the copy and what an app must remember (an app: in the phone's key store). Somebody who
-// must choose a new password has it on a second line.
+// The folder `my-phone` holds what an app must remember (an app: in the phone's key store), and a copy for each person
+// who signs in there. Somebody who must choose a new password has it on a second line.
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import PouchDB from 'pouchdb';
+import { MANIFEST, checkOwner, openCopy, pathOf } from './copy.mjs';
 
 const [service, username, folder = 'my-phone'] = process.argv.slice(2);
 const file = `${folder}/kept.json`;
 mkdirSync(folder, { recursive: true });
-const kept = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : {};
-const keep = (more) => writeFileSync(file, JSON.stringify(Object.assign(kept, more)), { mode: 0o600 });
+// `installation` is the phone's; what is in `people` belongs to one of them each, and is used for nobody else.
+const phone = { people: {}, ...(existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : {}) };
+const kept = Object.hasOwn(phone.people, username.toLowerCase()) ? phone.people[username.toLowerCase()] : {};
+const save = () => {
+  phone.people[username.toLowerCase()] = kept;
+  writeFileSync(file, JSON.stringify(phone), { mode: 0o600 });
+};
+const keep = (more) => { Object.assign(kept, more); save(); };
 
 async function post(path, body, headers = {}, tries = 5) {
   const answer = await fetch(service + path, { method: 'POST', body, headers }).catch(() => null);
@@ -42,8 +49,9 @@ async function call(path, body, headers, again = true) {
 async function register() {
   if (!kept.refresh_token || kept.must_change_password) {
     const [password, chosen] = readFileSync(0, 'utf8').split('\n');
-    if (!kept.installation) keep({ installation: randomUUID() });     // for good: what is begun here ends together
-    await tokens({ grant_type: 'password', username, password, installation_key: kept.installation });
+    if (!phone.installation) phone.installation = randomUUID();       // for good: what is begun here ends together
+    save();
+    await tokens({ grant_type: 'password', username, password, installation_key: phone.installation });
     if (kept.must_change_password) await call('/password', { current: password, new: chosen });
     keep({ must_change_password: false });
   }
@@ -53,14 +61,16 @@ async function register() {
 }
 
 async function synchronise() {
-  const copy = new PouchDB(`${folder}/copy`);
+  const person = kept.credential.person;              // the copy is named after them: nobody else's is ever opened
+  const copy = await openCopy(PouchDB, pathOf(folder, person), person);
   const remote = new PouchDB(kept.credential.url, { auth: kept.credential, skip_setup: true });
   const replication = copy.replicate.from(remote, { live: true, retry: true });       // an app leaves it running
   await new Promise((done, failed) => {
     replication.on('error', failed);                  // refused; without a network it pauses and tries again by itself
-    replication.on('paused', () => copy.get('~passbook').then(done, () => {}));        // comes last: all is here
+    replication.on('paused', () => copy.get(MANIFEST).then(done, () => {}));          // comes last: all is here
   });
   replication.cancel();
+  await checkOwner(copy, person);                     // before anything is shown
   console.log(`${(await copy.info()).doc_count} documents in ${folder}`);
 }
 

@@ -1,7 +1,9 @@
 // What an app does when the gateway answers 401: obey an order to wipe, and only a true one.
 //
-// `kept` is what the app kept of its registration: { device, username, password, url, wipe_key }; `obeyed` the orders
-// it has obeyed (a Set of their `jti`, kept where the copy is not). Returns true if the copy was thrown away just now.
+// `kept` is what the app kept of its registration: { person, device, username, password, url, wipe_key }; `local` is the
+// copy of that person, `obeyed` the orders that it has obeyed (a Set of their `jti`, kept where the copy is not). Returns
+// true if the copy was thrown away just now. Throws NotTheirs, and destroys nothing, for a copy of somebody else.
+import { NotTheirs, ownersOf } from './copy.mjs';
 
 const bytes = (text) => Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), (c) => c.charCodeAt(0));
 const parsed = (text) => JSON.parse(new TextDecoder().decode(bytes(text)));
@@ -35,6 +37,8 @@ export async function obey(local, kept, obeyed) {
   if (!claims) return false; // a bare 401 deletes nothing
   const anew = !obeyed.has(claims.jti); // else its receipt got lost: a copy made since is not what it was about
   if (anew) {
+    const owners = await ownersOf(local); // one that two were mixed into is theirs too
+    if (owners.length && !owners.includes(kept.person)) throw new NotTheirs(kept.person);
     await local.destroy();
     obeyed.add(claims.jti);
   }

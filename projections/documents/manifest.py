@@ -45,6 +45,7 @@ class Institution(Part):
 class Passbook(Document, tag="passbook"):
     """The manifest. Id `~passbook`, the last of all, so that its arrival says "complete"."""
 
+    person: Annotated[str, about("The person's opaque id; a copy on a device is one person's, and named after it")]
     generation: Annotated[int, about("Raised when a database starts over; an app then starts over too")]
     kind: Annotated[str, about("Whose copy this is", words=words.PERSON_KIND)]
     permissions: Annotated[

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ async def line(stage: Stage, tmp_path: Path) -> AsyncIterator[Line]:
         yield one
 
 
-async def _run(line: Line, folder: Path, *typed: str) -> tuple[int, str, str]:
+async def _run(line: Line, folder: Path, *typed: str, username: str = "amina") -> tuple[int, str, str]:
     """The script with these lines as its input: exit status, output, errors."""
     found = node.find()
     await asyncio.to_thread(node.ensure_packages, CLIENTS, found)
@@ -95,7 +96,7 @@ async def _run(line: Line, folder: Path, *typed: str) -> tuple[int, str, str]:
         found.node,
         str(CLIENTS / "scripts" / "sign_in.mjs"),
         line.url,
-        "amina",
+        username,
         str(folder),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -106,7 +107,7 @@ async def _run(line: Line, folder: Path, *typed: str) -> tuple[int, str, str]:
 
 
 def _kept(folder: Path) -> dict[str, Any]:
-    kept: dict[str, Any] = json.loads((folder / "kept.json").read_text())
+    kept: dict[str, Any] = json.loads((folder / "kept.json").read_text())["people"]["amina"]
     return kept
 
 
@@ -146,7 +147,9 @@ async def test_from_a_password_to_the_first_sync_and_what_each_refusal_asks_for(
     status, _, errors = await _run(line, folder)
     assert (status, "expired" in errors) == (1, True), errors
     kept = _kept(folder)
-    (folder / "kept.json").write_text(json.dumps({**kept, "access_token": "one of yesterday"}))
+    phone = json.loads((folder / "kept.json").read_text())
+    phone["people"]["amina"]["access_token"] = "one of yesterday"
+    (folder / "kept.json").write_text(json.dumps(phone))
     line.lost = {"/oauth/token"}  # the answer to the refresh gets lost, and the script asks again
     status, output, errors = await _run(line, folder)
     assert (status, f"{count} documents" in output) == (0, True), errors
@@ -167,7 +170,41 @@ async def test_from_a_password_to_the_first_sync_and_what_each_refusal_asks_for(
     with stage.database.begin() as connection:
         phones = [row.installation for row in connection.execute(sa.select(tables.session))]
         phones += [row.installation for row in connection.execute(sa.select(tables.device))]
-    assert {bytes(one) for one in phones} == {installations.of_key(second.person, kept["installation"])}
+    assert {bytes(one) for one in phones} == {installations.of_key(second.person, phone["installation"])}
+
+
+async def test_T37_two_people_on_one_phone_have_a_copy_each_and_see_no_other(
+    stage: Stage, line: Line, tmp_path: Path
+) -> None:
+    amina, baraka = stage.institution.customer, stage.institution.agent_clients
+    crowd = Crowd(stage.database)
+    people = {
+        "amina": crowd.person("amina", clients=(amina,)),
+        "baraka": crowd.person("baraka", clients=tuple(baraka)),
+    }
+    await stage.run()
+    folder = tmp_path / "phone"
+    for username in ("amina", "baraka", "Amina"):  # who comes back finds what she left, and types nothing
+        typed = [] if username == "Amina" else [PASSWORD]
+        status, output, errors = await _run(line, folder, *typed, username=username)
+        assert status == 0, errors
+        count = len(await stage.copies(username.lower()))
+        assert f"{count} documents" in output
+    assert {one.name for one in folder.iterdir()} == {"kept.json", *people.values()}
+    assert people["amina"] not in json.dumps(json.loads((folder / "kept.json").read_text())["people"]["baraka"])
+
+    # One's copy in the place of the other's, by whatever accident: it stays closed.
+    shutil.rmtree(folder / people["baraka"])
+    shutil.copytree(folder / people["amina"], folder / people["baraka"])
+    status, output, errors = await _run(line, folder, username="baraka")
+    assert status == 1
+    assert errors.startswith("not_theirs: ")
+    assert output == ""
+    # Nothing was mixed into it either.
+    shutil.rmtree(folder / people["amina"])
+    shutil.move(folder / people["baraka"], folder / people["amina"])
+    status, output, errors = await _run(line, folder, username="amina")
+    assert (status, f"{len(await stage.copies('amina'))} documents" in output) == (0, True), errors
 
 
 async def test_a_lost_answer_makes_no_second_device_and_an_initial_password_is_changed(

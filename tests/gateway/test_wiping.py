@@ -50,6 +50,7 @@ class Phone:
     def kept(self) -> dict[str, Any]:
         """What the app kept of its registration."""
         return {
+            "person": self.credential.person,
             "device": self.credential.device,
             "username": self.credential.username,
             "password": self.credential.password,
@@ -251,16 +252,26 @@ async def test_T06_a_device_believes_a_true_order_and_no_other(phone: Phone) -> 
     assert await judged(phone, [true, *false]) == [True] + [False] * len(false)
 
 
-async def obeys(phone: Phone, before: Sequence[str] = ()) -> list[Any]:
-    """What the app does, twice, having obeyed these orders before: whether it wiped, and how often."""
+async def obeys(phone: Phone, before: Sequence[str] = (), owner: str = "") -> list[Any]:
+    """What the app does, twice, having obeyed these orders before: whether it wiped, and how often.
+
+    `owner` is whose the copy says it is that it would destroy.
+    """
     script = """
         import { readFileSync } from 'node:fs';
         const { obey } = await import(process.argv[1]);
-        const { kept, before } = JSON.parse(readFileSync(0));
+        const { kept, before, owner } = JSON.parse(readFileSync(0));
         let destroyed = 0;
-        const local = { destroy: async () => { destroyed += 1; } };
+        const local = {
+          destroy: async () => { destroyed += 1; },
+          get: async (id) => {
+            if (!owner || id !== '_local/owner') throw { status: 404 };
+            return { person: owner };
+          },
+        };
         const obeyed = new Set(before);
-        console.log(JSON.stringify([await obey(local, kept, obeyed), await obey(local, kept, obeyed), destroyed]));
+        const once = () => obey(local, kept, obeyed).catch((error) => error.code);
+        console.log(JSON.stringify([await once(), await once(), destroyed]));
     """
     process = await asyncio.create_subprocess_exec(
         node.find().node,
@@ -271,7 +282,8 @@ async def obeys(phone: Phone, before: Sequence[str] = ()) -> list[Any]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    output, _ = await process.communicate(json.dumps({"kept": phone.kept, "before": before}).encode())
+    given = {"kept": phone.kept, "before": before, "owner": owner}
+    output, _ = await process.communicate(json.dumps(given).encode())
     told: list[Any] = json.loads(output)
     return told
 
@@ -283,6 +295,13 @@ async def test_T06_the_app_wipes_and_says_so(phone: Phone) -> None:
     phone.order()
     assert await obeys(phone) == [True, False, 1]
     assert phone.seen().wipe == "received"
+
+
+async def test_T37_an_order_destroys_no_copy_of_somebody_else(phone: Phone) -> None:
+    phone.order()
+    assert await obeys(phone, owner="person-2") == ["not_theirs", "not_theirs", 0]
+    assert phone.seen().wipe == "delivered"
+    assert await obeys(phone, owner=phone.credential.person) == [True, False, 1]
 
 
 async def test_T06_an_order_is_good_once_though_its_receipt_got_lost(phone: Phone) -> None:

@@ -79,7 +79,7 @@ def register(
             session=me.session,
         )
     door.service.metrics.outcome("device", "registered", PEOPLE)
-    return CredentialAnswer(**made.as_json(), wipe_key=made.wipe_key)
+    return CredentialAnswer(**made.as_json(), person=made.person, wipe_key=made.wipe_key)
 
 
 @routes.get("/devices", responses=documented(401, 403))
@@ -103,9 +103,18 @@ def revoke(device: DeviceId, door: APerson) -> MyDevice:
     return MyDevice.of(revoked)
 
 
-@routes.post("/sign-out", summary="Sign this phone out", responses=documented(401, 404))
+_NOTHING_SAID = PhoneSignOut()
+
+
+@routes.post(
+    "/sign-out",
+    summary="Sign this phone out",
+    responses=documented(401, 404),
+    # The access token may be left out.
+    openapi_extra={"security": [{}]},
+)
 async def sign_out(
-    service: TheService, by: Stranger, credentials: PersonToken, body: PhoneSignOut | None = None
+    service: TheService, by: Stranger, credentials: PersonToken, body: PhoneSignOut = _NOTHING_SAID
 ) -> Ended:
     """End every session and every device of the phone that this is sent from; it is over when this answers.
 
@@ -113,7 +122,7 @@ async def sign_out(
     Any refresh token of a session on it will do, also one that is spent or too old, or an access token. The same
     request again changes nothing, and gets 200.
     """
-    token, device = (body.refresh_token, body.device) if body else (None, None)
+    token = body.refresh_token
     if token is None:
         of_access = (await person_claims(service, by, credentials)).session
     else:
@@ -122,7 +131,7 @@ async def sign_out(
     def work() -> tuple[int, int]:
         with service.database.begin() as connection:
             found = of_access if token is None else sessions.of_token(connection, token, administrators=False)
-            return leaving.sign_out(connection, by, found or "", device_id=device)
+            return leaving.sign_out(connection, by, found or "", device_id=body.device)
 
     ended, revoked = await run_in_threadpool(work)
     service.metrics.outcome("device", "signed_out", PEOPLE)
