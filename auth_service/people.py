@@ -186,6 +186,7 @@ def suspend(connection: Connection, by: Actor, name: str, *, reason: str = "") -
     if now.state == "suspended":
         return now
     touch(connection, now.person, state="suspended")
+    sessions.hold(connection, now.person)
     record(connection, by, PersonSuspended(person=now.person), reason=reason)
     return show(connection, now.person)
 

@@ -112,7 +112,8 @@ class Service:
     @staticmethod
     def _terms(settings: Settings, marks: Marks) -> tuple[sessions.Terms, sessions.Terms]:
         grace = timedelta(seconds=settings.refresh_grace_seconds)
-        lost = timedelta(days=settings.refresh_lost_days)
+        # No grace at all: whoever says so wants no token taken twice.
+        lost = timedelta(days=settings.refresh_lost_days) if grace else grace
         shift = timedelta(hours=settings.administrator_session_hours)
         return (
             sessions.Terms(

@@ -216,6 +216,11 @@ def end(connection: Connection, session_id: str, because: SessionCause) -> bool:
     return ended.rowcount > 0
 
 
+def hold(connection: Connection, person_id: str) -> None:
+    """Lock the sessions of a person until the transaction ends: a refresh that comes now sees what it has done."""
+    connection.execute(select(session.c.id).where(session.c.person_id == person_id).with_for_update())
+
+
 def end_all(
     connection: Connection,
     because: SessionCause,

@@ -261,7 +261,7 @@ DECLARATIONS = (
         int,
         30,
         "A refresh token that comes again within this time is a repeated request, not a stolen token, unless the "
-        "one given for it was exchanged.",
+        "one given for it was exchanged. 0: none is taken twice, whatever the next setting says.",
         minimum=0,
     ),
     Declaration(
