@@ -18,24 +18,24 @@ from auth_service.scopes import MOST_CLIENTS, Window
 from passbook.audit.chain import Entry
 
 #: Opaque ids are small letters, digits and hyphens.
-_ID = r"^[a-z0-9-]+$"
-PersonId = Annotated[str, Path(pattern=_ID, max_length=100, examples=["person-7a3f"])]
-DeviceId = Annotated[str, Path(pattern=_ID, max_length=100, examples=["device-9c41"])]
-AdministratorId = Annotated[str, Path(pattern=_ID, max_length=100, examples=["administrator-02bd"])]
-ApprovalId = Annotated[str, Path(pattern=_ID, max_length=100, examples=["approval-ee10"])]
+ID = r"^[a-z0-9-]+$"
+PersonId = Annotated[str, Path(pattern=ID, max_length=100, examples=["person-7a3f"])]
+DeviceId = Annotated[str, Path(pattern=ID, max_length=100, examples=["device-9c41"])]
+AdministratorId = Annotated[str, Path(pattern=ID, max_length=100, examples=["administrator-02bd"])]
+ApprovalId = Annotated[str, Path(pattern=ID, max_length=100, examples=["approval-ee10"])]
 ClientId = Annotated[int, Path(gt=0, lt=2**63, examples=[17])]
 Limit = Annotated[int, Query(ge=1, le=directory.LONGEST_PAGE, description="How many at most.")]
 Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
 
-_NO_CONTROL = r"^[^\x00-\x1f\x7f]*$"
-Line = Annotated[str, Field(max_length=200, pattern=_NO_CONTROL)]
+NO_CONTROL = r"^[^\x00-\x1f\x7f]*$"
+Line = Annotated[str, Field(max_length=200, pattern=NO_CONTROL)]
 Password = Annotated[str, Field(max_length=1000)]
 ReasonText = Annotated[
     str,
     Field(
         min_length=3,
         max_length=500,
-        pattern=_NO_CONTROL,
+        pattern=NO_CONTROL,
         description="Why; kept in the audit log for ever, so no names of people.",
         examples=["phone reported stolen, ticket 4711"],
     ),
@@ -81,7 +81,7 @@ class Reason(Request):
 class OptionalReason(Request):
     """Why something is done, if it is worth saying."""
 
-    reason: Annotated[str, Field(max_length=500, pattern=_NO_CONTROL)] = ""
+    reason: Annotated[str, Field(max_length=500, pattern=NO_CONTROL)] = ""
 
 
 class HistoryWindow(Request):
@@ -172,7 +172,7 @@ class PasswordChange(Request):
         "asks whether somebody else may have known the password.",
     )
     keep_device: str | None = Field(
-        None, pattern=_ID, max_length=100, description="The device that goes on: the one this is sent from."
+        None, pattern=ID, max_length=100, description="The device that goes on: the one this is sent from."
     )
 
 
@@ -185,39 +185,13 @@ class AdministratorPasswordChange(Request):
     new: Password
 
 
-class PhoneSignOut(Request):
-    """Which phone to sign out."""
-
-    model_config = example(refresh_token="pbr_…")  # noqa: S106 - an example
-
-    refresh_token: Annotated[str, Field(max_length=2000)] | None = Field(
-        default=None,
-        description="Of a session on this phone; instead of it, an access token as Authorization: Bearer.",
-    )
-    device: str | None = Field(
-        default=None,
-        pattern=_ID,
-        max_length=100,
-        description="The device that this phone is, for an app that signs in without an installation key.",
-    )
-
-
-class NewDevice(Request):
-    """A device to register."""
-
-    model_config = example(name="Amina's phone", platform="android")
-
-    name: Annotated[str, Field(max_length=100, pattern=_NO_CONTROL)] = ""
-    platform: Annotated[str, Field(max_length=100, pattern=_NO_CONTROL)] = ""
-
-
 class ManyDevices(Reason):
     """Devices to revoke at once."""
 
     model_config = example(devices=["device-9c41", "device-02bd"], reason="stolen from the office, ticket 4711")
 
     devices: Annotated[
-        list[Annotated[str, Field(pattern=_ID, max_length=100)]], Field(min_length=1, max_length=1000)
+        list[Annotated[str, Field(pattern=ID, max_length=100)]], Field(min_length=1, max_length=1000)
     ]
 
 
@@ -286,44 +260,6 @@ class OAuthProblem(BaseModel):
     detail: dict[str, Any] | None
     request_id: str
     because: Told | None = BECAUSE
-
-
-class CredentialAnswer(BaseModel):
-    """A replication credential, shown once."""
-
-    person: str = Field(description="Whose it is. Name the copy on the device after this id: it belongs to them.")
-    device: str
-    url: str
-    username: str
-    password: str
-    expires_at: datetime
-    wipe_key: dict[str, Any] | None = Field(
-        description="A public JSON Web Key. Keep it: an order to wipe this device is signed with it."
-    )
-
-
-class MyDevice(BaseModel):
-    """A device of mine."""
-
-    device: str
-    name: str
-    platform: str
-    state: str
-    created_at: datetime
-    last_synchronised_at: datetime | None
-    expires_at: datetime
-    ends_at: datetime
-    revoked_at: datetime | None
-
-    @classmethod
-    def of(cls, one: Device) -> MyDevice:
-        return cls(**{name: getattr(one, name) for name in cls.model_fields})
-
-
-class MyDevices(BaseModel):
-    """The devices with access to my copy, and those that had it."""
-
-    items: list[MyDevice]
 
 
 class Devices(BaseModel):

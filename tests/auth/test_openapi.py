@@ -126,9 +126,9 @@ def test_every_body_has_an_example_that_holds(document: dict[str, Any]) -> None:
 
 def test_a_body_like_the_example_is_taken(document: dict[str, Any]) -> None:
     """The models that check requests take the examples too."""
-    from auth_service.api import administrator_models, models
+    from auth_service.api import administrator_models, models, phone_models
 
-    for kind in (*vars(models).values(), *vars(administrator_models).values()):
+    for kind in (*vars(models).values(), *vars(administrator_models).values(), *vars(phone_models).values()):
         if isinstance(kind, type) and issubclass(kind, models.Request):
             extra = kind.model_config.get("json_schema_extra")
             for example in extra["examples"] if isinstance(extra, dict) else ():

@@ -10,16 +10,8 @@ from fastapi.concurrency import run_in_threadpool
 from auth_service import devices, leaving, sessions
 from auth_service.api.doors import APerson, PersonToken, Stranger, TheService, person_claims
 from auth_service.api.envelope import documented
-from auth_service.api.models import (
-    CredentialAnswer,
-    DeviceId,
-    Ended,
-    MyDevice,
-    MyDevices,
-    NewDevice,
-    PasswordChange,
-    PhoneSignOut,
-)
+from auth_service.api.models import DeviceId, Ended, PasswordChange
+from auth_service.api.phone_models import CredentialAnswer, MyDevice, MyDevices, NewDevice, PhoneSignOut
 from auth_service.api.routes.oauth import slowed
 from auth_service.callers import PersonCaller
 from auth_service.tokens import PEOPLE
