@@ -131,8 +131,7 @@ class Settings:
     def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the settings from `environ` (default: the process's).
 
-        Raises `Refused`, naming the variable, for a value that does not fit, and for what looks like a
-        misspelt setting.
+        Raises `Refused`, naming the variable, for a value that does not fit or what looks like a misspelt setting.
         """
         environ = os.environ if environ is None else environ
         known = {declaration.variable for declaration in DECLARATIONS}
