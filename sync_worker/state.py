@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 import msgspec
-from sqlalchemy import ARRAY, Connection, Text, any_, func, literal, select, text
+from sqlalchemy import ARRAY, Connection, Text, any_, func, literal, select, text, update
 
 from passbook.servicedb.tables import projected_document
 
@@ -130,6 +130,19 @@ def record(connection: Connection, written: Iterable[Written]) -> None:
     for rows, name in ((following, "record_following"), (adopted, "record_adopted")):
         if rows:
             connection.execute(text(_sql(name)), _arrays(rows))
+
+
+def tell(connection: Connection, person_id: str, documents: Collection[str]) -> None:
+    """Wake the devices that wait: CouchDB gives out another revision of these documents than before.
+
+    What is on record stays as it is; the trigger that tells of writes asks for no more than that it is touched.
+    """
+    if documents:
+        connection.execute(
+            update(projected_document)
+            .where(projected_document.c.person_id == person_id, projected_document.c.document_id.in_(documents))
+            .values(revision=projected_document.c.revision)
+        )
 
 
 def _arrays(rows: Sequence[Written]) -> dict[str, object]:

@@ -183,10 +183,11 @@ class Verifier:
             await Rebuilder(self._parts).rebuild(holder, context)
             return
         if any(finding.kind == "security" for finding in findings):
-            await self._couch.create_database(holder.database, [principal(holder.id)])
+            await self._couch.close_database(holder.database, [principal(holder.id)])
         should = await self._expected(holder, context)
         lost: list[Change] = []
         wrong: list[Change] = []
+        ended: list[str] = []
         for document_id in sorted({finding.document for finding in findings}):
             wanted = should.documents.get(document_id)
             known = should.known.get(document_id)
@@ -202,9 +203,12 @@ class Verifier:
             cleared = await self._cleared(holder, change, leaf)
             if cleared:
                 wrong.append(cleared)
+            else:
+                ended.append(document_id)
         written = await self._writer.restore(holder.database, holder.id, lost, should.as_of)
         written += await self._writer.write(holder.database, holder.id, wrong, should.as_of)
         self._database.run(state.record, written)
+        self._database.run(state.tell, holder.id, ended)
         # The manifest names the last change, which may just have moved.
         should = await self._expected(holder, context)
         manifest = should.documents.get(MANIFEST)
