@@ -45,6 +45,17 @@ class BulkResult(msgspec.Struct):
     reason: str | None = None
 
 
+class Bulk(list[BulkResult]):
+    """CouchDB's answers to a bulk write. `doubtful` if it was taken by fewer nodes than a quorum (202).
+
+    What so few nodes have may be unknown to the others when these come and it goes.
+    """
+
+    def __init__(self, results: Iterable[BulkResult], *, doubtful: bool = False) -> None:
+        super().__init__(results)
+        self.doubtful = doubtful
+
+
 class Leaf(msgspec.Struct):
     """The winning revision of a stored document; `body` is None when there is no such document."""
 
@@ -158,7 +169,7 @@ class CouchClient:
         status, _ = await self._request("GET", f"/{name}", expect=(200, 404), reading=True)
         return status == 200
 
-    async def bulk(self, name: str, documents: Iterable[bytes], *, new_edits: bool = True) -> list[BulkResult]:
+    async def bulk(self, name: str, documents: Iterable[bytes], *, new_edits: bool = True) -> Bulk:
         """Write documents (JSON with `_id` and, of known ones, `_rev`). One result each, in their order.
 
         With `new_edits=False` the revisions given are stored as they are, and CouchDB answers nothing.
@@ -172,7 +183,7 @@ class CouchClient:
         )
         if status == 404:
             raise DatabaseMissing(name)
-        return _BULK.decode(body)
+        return Bulk(_BULK.decode(body), doubtful=status == 202)
 
     async def leaves(self, name: str, ids: Sequence[str], *, bodies: bool = True) -> dict[str, Leaf]:
         """The winning revision of each of `ids`, deleted ones included; bodies only if wanted."""
@@ -209,12 +220,18 @@ class CouchClient:
         known: list[str] = msgspec.json.decode(body)["_revisions"]["ids"]
         return known[1:]
 
-    async def conflicts(self, name: str, document: str) -> list[str]:
-        """The leaf revisions of `document` that lost against the winner and are not deleted."""
+    async def live(self, name: str, document: str) -> list[str]:
+        """The leaf revisions of `document` that are not deleted, the winner first; none if there is no such one."""
         path = f"/{name}/{quote(document, safe='')}?conflicts=true"
         status, body = await self._request("GET", path, expect=(200, 404), reading=True)
-        found: list[str] = msgspec.json.decode(body).get("_conflicts", []) if status == 200 else []
-        return found
+        if status == 404:
+            return []
+        found = msgspec.json.decode(body)
+        return [found["_rev"], *found.get("_conflicts", [])]
+
+    async def conflicts(self, name: str, document: str) -> list[str]:
+        """The leaf revisions of `document` that lost against the winner and are not deleted."""
+        return (await self.live(name, document))[1:]
 
     async def attachment(self, name: str, document: str, attachment: str) -> bytes | None:
         """The bytes of an attachment, or None."""

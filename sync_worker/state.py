@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ARRAY, Connection, Text, any_, func, literal, select, text, update
 
-from passbook.servicedb.tables import projected_document
+from passbook.servicedb.tables import person, projected_document
 
 #: Sorts after every other id: CouchDB applies a bulk write, and PouchDB a batch, in the order of ids.
 MANIFEST = "~passbook"
@@ -51,6 +51,8 @@ class Written(msgspec.Struct, frozen=True, gc=False):
     ancestors: tuple[str, ...] | None = None
     #: 1 for a document that was not there before, -1 for one that went, 0 for one that changed.
     gained: int = 0
+    #: Whether other nodes of CouchDB may not have it, or may have something that competes with it.
+    doubtful: bool = False
 
 
 #: document id -> what is known of it, for one person.
@@ -122,14 +124,21 @@ def ancestors(connection: Connection, person_id: str, documents: Collection[str]
 
 
 def record(connection: Connection, written: Iterable[Written]) -> None:
-    """Note what was written. A row from a later snapshot than ours is left alone."""
+    """Note what was written, and whose copies may differ for it. A row from a later snapshot is left alone."""
     following: list[Written] = []
     adopted: list[Written] = []
+    doubtful: set[str] = set()
     for document in written:
+        if document.doubtful:
+            doubtful.add(document.person_id)
         (following if document.ancestors is None else adopted).append(document)
     for rows, name in ((following, "record_following"), (adopted, "record_adopted")):
         if rows:
             connection.execute(text(_sql(name)), _arrays(rows))
+    if doubtful:
+        connection.execute(
+            update(person).where(person.c.id.in_(doubtful)).values(doubtful_at=func.clock_timestamp())
+        )
 
 
 def tell(connection: Connection, person_id: str, documents: Collection[str]) -> None:
