@@ -111,11 +111,13 @@ async def _answering(couch: CouchClient, node: str) -> str:
     return node
 
 
-async def lost(couch: CouchClient, name: str) -> bool:
+async def lost(couch: CouchClient, name: str, *, beside: str | None = None) -> bool:
     """Whether database `name` is there no more, as far as every node knows.
 
     A node that was made anew answers that there is no such database until the others have told it which there are.
-    To make one again then would set its files aside on every node. False, too, while a node is away.
+    To make one again then would set its files aside on every node. False, too, while a node is away, and where
+    database `beside`, which should be there, is not known either: before it has met the others, such a node takes
+    itself for a server by itself.
     """
     nodes = await membership(couch)
     if nodes.there == (_EMBEDDED,):
@@ -123,14 +125,21 @@ async def lost(couch: CouchClient, name: str) -> bool:
     if not nodes.whole:
         return False
     for node in nodes.there + nodes.strangers:
-        path = f"/_node/{node}/_dbs/{quote(name, safe='')}"
-        try:
-            status, _ = await couch.ask("GET", path, expect=(200, 404), within=patience.NODE_SECONDS)
-        except Unavailable:
+        if await _knows(couch, node, name) is not False:
             return False
-        if status == 200:
+        if beside is not None and not await _knows(couch, node, beside):
             return False
     return True
+
+
+async def _knows(couch: CouchClient, node: str, name: str) -> bool | None:
+    """Whether a node knows a database; None if it does not say."""
+    path = f"/_node/{node}/_dbs/{quote(name, safe='')}"
+    try:
+        status, _ = await couch.ask("GET", path, expect=(200, 404), within=patience.NODE_SECONDS)
+    except Unavailable:
+        return None
+    return status == 200
 
 
 async def copies(couch: CouchClient, name: str, nodes: Membership) -> list[Copy]:

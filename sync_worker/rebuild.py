@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from passbook import couch_copies
 from passbook.couch import DatabaseMissing
+from passbook.witness.keeper import Keeper
 from projections.context import Context
 from sync_worker import provision, state
 from sync_worker.expecting import Expected, expected
@@ -43,7 +44,9 @@ class Rebuilder:
         None for a person who is being erased: then there is no database. None as well for a database that some node
         of CouchDB knows, or may know: then it is not lost, and the next pass finds it.
         """
-        if not await couch_copies.lost(self._parts.couch, holder.database):
+        witness = await Keeper(self._parts.database, self._parts.couch).store()
+        beside = witness.name if witness else None
+        if not await couch_copies.lost(self._parts.couch, holder.database, beside=beside):
             log.warning("a database is missing on a node of CouchDB only, or a node is away", person=holder.id)
             return None
         if not await provision.make_again(self._parts.couch, self._parts.database, holder):

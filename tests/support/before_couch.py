@@ -29,6 +29,8 @@ class Before:
         self.rule: Rule = _pass_on
         #: Put in the place of CouchDB's 201.
         self.accepted = False
+        #: Whether all nodes know the witness.
+        self.witness = True
         #: Seconds between the first bytes of an answer and the others.
         self.pause = 0.0
         self.asked: list[tuple[str, str]] = []
@@ -66,7 +68,7 @@ class Before:
                 if path.startswith(f"/_node/{node}/"):
                     if node in hanging:
                         await self.hang(request)
-                    if "/_dbs/" in path and node not in knows:
+                    if "/_dbs/" in path and node not in knows and not (self.witness and "witness" in path):
                         return _json({"error": "not_found", "reason": "missing"}, 404)
                     return _json({})
             return None

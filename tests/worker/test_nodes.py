@@ -158,6 +158,7 @@ async def test_a_witness_that_other_nodes_have_is_not_lost(soon: None, stage: St
         _empty(between, store.name, NODES[1:])
         with pytest.raises(Unavailable):
             await Keeper(stage.database, couch).compare()
+        between.witness = False
         _empty(between, store.name, ())
         with pytest.raises(WitnessLost):
             await Keeper(stage.database, couch).compare()
