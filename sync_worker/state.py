@@ -35,6 +35,16 @@ class Known(msgspec.Struct, frozen=True, gc=False):
     as_of: datetime
 
 
+def is_stale(found: str, recorded: Known) -> bool:
+    """Whether a revision that was found is older than what is on record: a node that was away had it."""
+    return generation(found) < generation(recorded.revision)
+
+
+def generation(revision: str) -> int:
+    """How many revisions a document has had, this one included."""
+    return int(revision.partition("-")[0])
+
+
 class Written(msgspec.Struct, frozen=True, gc=False):
     """A document as it stands in CouchDB now.
 

@@ -29,9 +29,9 @@ from sync_worker.parts import Parts
 from sync_worker.passlock import pass_lock
 from sync_worker.rebuild import Rebuilder
 from sync_worker.scopes import Holder
-from sync_worker.state import MANIFEST, Known
+from sync_worker.state import MANIFEST, Known, is_stale
 from sync_worker.withdrawal import Withdrawals, mark, old_bodies
-from sync_worker.writer import Change, is_stale
+from sync_worker.writer import Change
 
 _PAGE = 500
 #: Seconds that a repair waits for compaction; what is left then is seen to by the worker.

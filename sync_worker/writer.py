@@ -37,7 +37,7 @@ from passbook.servicedb.engine import ServiceDatabase
 from projections import canonical
 from projections.project import PICTURE_ATTACHMENT, Projected
 from sync_worker import state
-from sync_worker.state import MANIFEST, Copies, Known, Written
+from sync_worker.state import MANIFEST, Copies, Known, Written, is_stale
 
 _ROUNDS = 5
 
@@ -302,16 +302,6 @@ class Writer:
             size += length
         if part:
             yield part
-
-
-def is_stale(found: str, recorded: Known) -> bool:
-    """Whether a revision that was found is older than what is on record: a node that was away had it."""
-    return generation(found) < generation(recorded.revision)
-
-
-def generation(revision: str) -> int:
-    """How many revisions a document has had, this one included."""
-    return int(revision.partition("-")[0])
 
 
 def _apart(changes: Iterable[Change]) -> tuple[list[Change], Change | None]:
