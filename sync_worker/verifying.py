@@ -108,7 +108,7 @@ class Verifier:
                 holders, _ = scopes.load(connection, self._parts.today(), [person_id])
             found: list[Finding] = []
             for holder in holders:
-                context = Context(lookups.currencies, lookups.rounding)
+                context = Context(lookups.currencies, lookups.rounding, lookups.business_date)
                 findings, _ = await self._check(holder, context)
                 found = [finding for finding in findings if finding.kind != "behind"]
                 if found:
