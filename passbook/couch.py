@@ -16,13 +16,16 @@ from urllib.parse import quote, unquote, urlsplit
 import aiohttp
 import msgspec
 
+from passbook import patience
 from passbook.addresses import without_credentials
 from passbook.couch_configuration import untrusted
 from passbook.errors import Refused, Unavailable
 
-#: A write that takes longer than this has failed; the next pass finds out what became of it.
+#: An answer that takes longer than this, from its question to its end, has failed.
 _REQUEST_SECONDS = 120.0
-#: A server that restarts (the embedded one does so within a second) is asked again this often.
+#: What a body needs at the slowest until CouchDB has it, bytes a second: a node that hangs takes none.
+_LOWEST_RATE = 100_000
+#: A server that restarts (the embedded one does so within a second) or hangs is asked this often.
 _ATTEMPTS = 6
 _FIRST_PAUSE_SECONDS = 0.2
 _LARGE_BODY_BYTES = 256 * 1024
@@ -40,6 +43,17 @@ class BulkResult(msgspec.Struct):
     rev: str | None = None
     error: str | None = None
     reason: str | None = None
+
+
+class Bulk(list[BulkResult]):
+    """CouchDB's answers to a bulk write. `doubtful` if it was taken by fewer nodes than a quorum (202).
+
+    What so few nodes have may be unknown to the others when these come and it goes.
+    """
+
+    def __init__(self, results: Iterable[BulkResult], *, doubtful: bool = False) -> None:
+        super().__init__(results)
+        self.doubtful = doubtful
 
 
 class Leaf(msgspec.Struct):
@@ -97,13 +111,13 @@ class CouchClient:
         self._connections = connections
         self._connect_seconds = connect_seconds
         self._session: aiohttp.ClientSession | None = None
+        self._late = patience.Late(self._base)
         self.requests = Requests()
 
     async def __aenter__(self) -> CouchClient:
         self._session = aiohttp.ClientSession(
             headers=self._headers,
             connector=aiohttp.TCPConnector(limit=self._connections),
-            timeout=aiohttp.ClientTimeout(total=_REQUEST_SECONDS, connect=self._connect_seconds),
         )
         return self
 
@@ -155,7 +169,7 @@ class CouchClient:
         status, _ = await self._request("GET", f"/{name}", expect=(200, 404), reading=True)
         return status == 200
 
-    async def bulk(self, name: str, documents: Iterable[bytes], *, new_edits: bool = True) -> list[BulkResult]:
+    async def bulk(self, name: str, documents: Iterable[bytes], *, new_edits: bool = True) -> Bulk:
         """Write documents (JSON with `_id` and, of known ones, `_rev`). One result each, in their order.
 
         With `new_edits=False` the revisions given are stored as they are, and CouchDB answers nothing.
@@ -169,7 +183,7 @@ class CouchClient:
         )
         if status == 404:
             raise DatabaseMissing(name)
-        return _BULK.decode(body)
+        return Bulk(_BULK.decode(body), doubtful=status == 202)
 
     async def leaves(self, name: str, ids: Sequence[str], *, bodies: bool = True) -> dict[str, Leaf]:
         """The winning revision of each of `ids`, deleted ones included; bodies only if wanted."""
@@ -206,12 +220,18 @@ class CouchClient:
         known: list[str] = msgspec.json.decode(body)["_revisions"]["ids"]
         return known[1:]
 
-    async def conflicts(self, name: str, document: str) -> list[str]:
-        """The leaf revisions of `document` that lost against the winner and are not deleted."""
+    async def live(self, name: str, document: str) -> list[str]:
+        """The leaf revisions of `document` that are not deleted, the winner first; none if there is no such one."""
         path = f"/{name}/{quote(document, safe='')}?conflicts=true"
         status, body = await self._request("GET", path, expect=(200, 404), reading=True)
-        found: list[str] = msgspec.json.decode(body).get("_conflicts", []) if status == 200 else []
-        return found
+        if status == 404:
+            return []
+        found = msgspec.json.decode(body)
+        return [found["_rev"], *found.get("_conflicts", [])]
+
+    async def conflicts(self, name: str, document: str) -> list[str]:
+        """The leaf revisions of `document` that lost against the winner and are not deleted."""
+        return (await self.live(name, document))[1:]
 
     async def attachment(self, name: str, document: str, attachment: str) -> bytes | None:
         """The bytes of an attachment, or None."""
@@ -235,9 +255,13 @@ class CouchClient:
         *,
         expect: tuple[int, ...] = (200, 201, 202),
         reading: bool = True,
+        within: float | None = None,
     ) -> tuple[int, bytes]:
-        """Status, one of `expect`, and body of any other request that can be repeated; errors as of the rest."""
-        return await self._request(method, path, body, expect=expect, reading=reading)
+        """Status, one of `expect`, and body of any other request that can be repeated; errors as of the rest.
+
+        With `within` seconds it is made once, and `Unavailable` raised if there is no answer by then.
+        """
+        return await self._request(method, path, body, expect=expect, reading=reading, within=within)
 
     async def _request(
         self,
@@ -247,23 +271,31 @@ class CouchClient:
         *,
         expect: tuple[int, ...] = (200, 201, 202),
         reading: bool = False,
+        within: float | None = None,
     ) -> tuple[int, bytes]:
         assert self._session is not None, "use the client inside `async with`"  # noqa: S101
         pause = _FIRST_PAUSE_SECONDS
-        for attempt in range(1, _ATTEMPTS + 1):
+        attempts = _ATTEMPTS if within is None else 1
+        for attempt in range(1, attempts + 1):
             if reading:
                 self.requests.reads += 1
             else:
                 self.requests.writes += 1
             try:
-                async with self._session.request(method, self._base + path, data=_payload(body)) as response:
+                timeout = self._timeout(attempt, body, reading=reading, within=within)
+                with self._late.watched(method, path.partition("?")[0]):
+                    response = await self._session.request(
+                        method, self._base + path, data=_payload(body), timeout=timeout
+                    )
+                async with response:
                     answer = await response.read()
                     status = response.status
             except aiohttp.ClientSSLError as error:
                 raise untrusted(self._base, error) from None
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError):
-                # Every request here can be repeated: a write that did arrive answers 409 the second time.
-                if attempt == _ATTEMPTS:
+                # Every request here can be repeated. A write that did arrive answers 409 the second time; so does
+                # one that a hanging node carries out later, since it names its parent, or brings its own revision.
+                if attempt == attempts:
                     raise self._unavailable("does not answer") from None
             except aiohttp.ClientError:
                 raise self._unavailable("does not speak HTTP") from None
@@ -275,11 +307,21 @@ class CouchClient:
                         f"CouchDB at {self._base} refuses these credentials.",
                         remedy="PASSBOOK_COUCHDB_URL needs user and password of a server administrator.",
                     )
-                if status < 500 or attempt == _ATTEMPTS:
+                if status < 500 or attempt == attempts:
                     raise self._unavailable(f"answered {status} to {method} {path.split('?')[0]}")
             await asyncio.sleep(pause)
             pause *= 2
         raise AssertionError("unreachable")
+
+    def _timeout(
+        self, attempt: int, body: bytes | None, *, reading: bool, within: float | None
+    ) -> aiohttp.ClientTimeout:
+        begins = patience.seconds(attempt) if within is None else within
+        total = within or _REQUEST_SECONDS
+        if within is None and not reading:
+            # What a write answers is short, but a hanging node may not even take what is sent to it.
+            total = self._connect_seconds + begins + len(body or b"") / _LOWEST_RATE
+        return aiohttp.ClientTimeout(total=total, connect=self._connect_seconds, sock_read=begins)
 
     def _unavailable(self, problem: str) -> Unavailable:
         return Unavailable(

@@ -14,7 +14,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 import aiohttp
 import msgspec
+import structlog
 
+from passbook import patience
 from passbook.addresses import without_credentials
 from passbook.errors import Refused, Unavailable
 
@@ -28,6 +30,8 @@ UP_WITHIN = 30.0  # seconds that a node has to come back after a restart
 _GONE_WITHIN = 5.0  # seconds after which a node that was told to restart is taken to have done so
 _REQUEST_SECONDS = 30.0
 _PAUSE = 0.1
+
+log = structlog.get_logger()
 
 BY_HAND = f"""\
 Give PASSBOOK_COUCHDB_URL the user and password of a server administrator who may configure CouchDB; or put this
@@ -65,11 +69,12 @@ class Server:
             self._headers["Authorization"] = aiohttp.encode_basic_auth(
                 unquote(parts.username), unquote(parts.password or ""), "utf-8"
             )
-        self._timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS, connect=connect_seconds)
+        self._connect_seconds = connect_seconds
+        self._late = patience.Late(self.base)
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Server:
-        self._session = aiohttp.ClientSession(timeout=self._timeout)
+        self._session = aiohttp.ClientSession()
         return self
 
     async def __aexit__(
@@ -81,16 +86,28 @@ class Server:
         """Status and decoded body, whatever they are. Raises `Unavailable` if nothing answers."""
         headers = self._headers if token is None else {**self._headers, "Authorization": f"Bearer {token}"}
         data = None if body is None else msgspec.json.encode(body)
-        try:
-            async with self._session.request(method, self.base + path, data=data, headers=headers) as answer:
-                status, said = answer.status, await answer.read()
-        except aiohttp.ClientSSLError as error:
-            raise untrusted(self.base, error) from None
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            raise Unavailable(
-                f"CouchDB at {self.base} does not answer.",
-                remedy="Check that it runs and can be reached from here, and PASSBOOK_COUCHDB_URL.",
-            ) from None
+        for attempt in (1, 2):
+            limits = aiohttp.ClientTimeout(
+                total=_REQUEST_SECONDS, connect=self._connect_seconds, sock_read=patience.seconds(attempt)
+            )
+            try:
+                with self._late.watched(method, path):
+                    answer = await self._session.request(
+                        method, self.base + path, data=data, headers=headers, timeout=limits
+                    )
+                async with answer:
+                    status, said = answer.status, await answer.read()
+                break
+            except aiohttp.ClientSSLError as error:
+                raise untrusted(self.base, error) from None
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                # Behind one address another node may answer. Everything here can be repeated.
+                if attempt == 1 and isinstance(error, aiohttp.SocketTimeoutError):
+                    continue
+                raise Unavailable(
+                    f"CouchDB at {self.base} does not answer.",
+                    remedy="Check that it runs and can be reached from here, and PASSBOOK_COUCHDB_URL.",
+                ) from None
         try:
             return status, msgspec.json.decode(said)
         except msgspec.DecodeError:
@@ -99,12 +116,27 @@ class Server:
             ) from None
 
     async def nodes(self) -> tuple[list[str], list[str]]:
-        """The nodes of the cluster that can be reached, and those that cannot."""
+        """The nodes of the cluster that answer, and those that do not: they are away, or hang."""
         membership = await self._administer("GET", "/_membership")
-        there = set(membership["all_nodes"])
-        members = membership["cluster_nodes"] or ["_local"]
-        reached = [node for node in members if node in there or node == "_local"]
-        return reached, [node for node in members if node not in reached]
+        connected = set(membership["all_nodes"])
+        members: list[str] = membership["cluster_nodes"] or ["_local"]
+        if len(members) == 1:
+            return members, []
+        answers = await asyncio.gather(*(self._hangs_not(node) for node in members if node in connected))
+        there = {node for node in answers if node}
+        return [node for node in members if node in there], [node for node in members if node not in there]
+
+    async def _hangs_not(self, node: str) -> str:
+        """The node's name if it answers in time; other nodes take a minute or more to notice one that hangs."""
+        try:
+            async with asyncio.timeout(patience.NODE_SECONDS):
+                status, _ = await self.ask("GET", f"/_node/{node}/_config/chttpd")
+        except (TimeoutError, Unavailable):
+            status = 0
+        if status not in (0, 404, 412) and status < 500:
+            return node
+        log.warning("couchdb_node_does_not_answer", node=node, seconds=patience.NODE_SECONDS)
+        return ""
 
     async def keys(self, node: str) -> dict[str, str]:
         """The keys that a node takes tokens of, by their names in the configuration."""

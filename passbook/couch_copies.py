@@ -6,23 +6,31 @@ gone from every copy, so each node is asked about its own. The embedded server h
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
 import msgspec
+import structlog
 
+from passbook import patience
 from passbook.couch import CouchClient, DatabaseMissing
+from passbook.errors import Unavailable
 
 _EMBEDDED = "embedded"
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class Membership:
-    """The nodes of a cluster: those that can be reached now, and those that are away."""
+    """The nodes of a cluster: those that answer now, and those that do not."""
 
     there: tuple[str, ...]
     away: tuple[str, ...]
+    #: Nodes that are connected and no members, as the one that is asked knows it: it may be one made anew.
+    strangers: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -77,16 +85,61 @@ class _Info(msgspec.Struct):
 
 
 async def membership(couch: CouchClient) -> Membership:
-    """Who belongs to the cluster, and who is there. A server that knows no nodes is one by itself."""
+    """Who belongs to the cluster, and who answers. A server that knows no nodes is one by itself."""
     status, body = await couch.ask("GET", "/_membership", expect=(200, 404))
     if status == 404:
         return Membership((_EMBEDDED,), ())
     nodes = msgspec.json.decode(body, type=_Nodes)
     members = nodes.cluster_nodes or nodes.all_nodes
     there = set(nodes.all_nodes)
+    if len(members) > 1:
+        there = set(await asyncio.gather(*(_answering(couch, node) for node in members if node in there)))
     return Membership(
-        tuple(node for node in members if node in there), tuple(node for node in members if node not in there)
+        tuple(node for node in members if node in there),
+        tuple(node for node in members if node not in there),
+        tuple(node for node in nodes.all_nodes if node not in members),
     )
+
+
+async def _answering(couch: CouchClient, node: str) -> str:
+    """The node's name if it answers in time; other nodes take a minute or more to notice one that hangs."""
+    try:
+        await couch.ask("GET", f"/_node/{node}/_config/chttpd", expect=(200,), within=patience.NODE_SECONDS)
+    except Unavailable:
+        log.warning("couchdb_node_does_not_answer", node=node, seconds=patience.NODE_SECONDS)
+        return ""
+    return node
+
+
+async def lost(couch: CouchClient, name: str, *, beside: str | None = None) -> bool:
+    """Whether database `name` is there no more, as far as every node knows.
+
+    A node that was made anew answers that there is no such database until the others have told it which there are.
+    To make one again then would set its files aside on every node. False, too, while a node is away, and where
+    database `beside`, which should be there, is not known either: before it has met the others, such a node takes
+    itself for a server by itself.
+    """
+    nodes = await membership(couch)
+    if nodes.there == (_EMBEDDED,):
+        return True
+    if not nodes.whole:
+        return False
+    for node in nodes.there + nodes.strangers:
+        if await _knows(couch, node, name) is not False:
+            return False
+        if beside is not None and not await _knows(couch, node, beside):
+            return False
+    return True
+
+
+async def _knows(couch: CouchClient, node: str, name: str) -> bool | None:
+    """Whether a node knows a database; None if it does not say."""
+    path = f"/_node/{node}/_dbs/{quote(name, safe='')}"
+    try:
+        status, _ = await couch.ask("GET", path, expect=(200, 404), within=patience.NODE_SECONDS)
+    except Unavailable:
+        return None
+    return status == 200
 
 
 async def copies(couch: CouchClient, name: str, nodes: Membership) -> list[Copy]:

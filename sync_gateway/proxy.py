@@ -18,6 +18,7 @@ import structlog
 from aiohttp import web
 from yarl import URL
 
+from passbook import patience
 from passbook.couch_access import NOBODY, CouchAccess
 from sync_gateway import routes
 from sync_gateway.answers import Problem, answer, not_found, unavailable
@@ -28,7 +29,7 @@ __all__ = ["ROUTE", "STALLED_FOR", "Upstream"]
 
 CONNECT_WITHIN = 5.0  # seconds
 WAIT_WITHIN = 10.0  # seconds that a request waits for a free connection, and a large answer for its turn
-SILENT_FOR = 90.0  # seconds without a byte from CouchDB; a live feed shows life every 60 at the latest
+SILENT_FOR = 30.0  # seconds without a byte of an answer that has begun: what is asked of CouchDB never waits
 #: Seconds that this machine's clock and CouchDB's may differ: tokens are good for some minutes.
 CLOCKS_WITHIN = 60.0
 #: Of all connections, those that large answers may hold: the rest is for everybody else.
@@ -75,6 +76,7 @@ class Upstream:
         #: How often CouchDB answered, by status.
         self.answers: Counter[str] = Counter()
         self._session: aiohttp.ClientSession | None = None
+        self._late = patience.Late(self._base)
         self._keeping: asyncio.Task[None] | None = None
         self._mending: asyncio.Task[bool] | None = None
         large = max(1, int(connections * _FOR_LARGE))
@@ -85,9 +87,6 @@ class Upstream:
             # Idle feeds hold none; who finds all of them busy waits for a moment.
             connector=aiohttp.TCPConnector(limit=self._connections, socket_factory=narrow_socket),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=WAIT_WITHIN, sock_connect=CONNECT_WITHIN, sock_read=SILENT_FOR
-            ),
             auto_decompress=False,
             skip_auto_headers=("User-Agent",),
         )
@@ -242,18 +241,39 @@ class Upstream:
     ) -> aiohttp.ClientResponse:
         if self._session is None:
             raise unavailable()
-        # A connection that CouchDB was just closing shows only when it is used; reading twice does no harm.
-        for last in (method == "PUT", True):
+        # A connection that CouchDB was just closing shows only when it is used, and behind one address another node
+        # may answer where one hangs. Reading twice does no harm.
+        for attempt in (1, 2):
             try:
-                got = await self._session.request(method, url, headers=headers, data=data, allow_redirects=False)
+                got = await self._begun(method, url, headers, data, patience.seconds(attempt))
                 self.answers[str(got.status)] += 1
                 return got
-            except aiohttp.ServerDisconnectedError as error:
-                if last:
+            except (aiohttp.ServerDisconnectedError, aiohttp.SocketTimeoutError) as error:
+                late = isinstance(error, aiohttp.SocketTimeoutError)
+                if attempt == 2 or method == "PUT" or (method == "DELETE" and late):
                     raise _unreachable(error) from None
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise _unreachable(error) from None
         raise unavailable()
+
+    async def _begun(
+        self, method: str, url: URL, headers: dict[str, str], data: bytes | None, within: float
+    ) -> aiohttp.ClientResponse:
+        """An answer that has begun; what follows of it may pause for longer than the beginning."""
+        if self._session is None:
+            raise unavailable()
+        limits = aiohttp.ClientTimeout(
+            total=None, connect=WAIT_WITHIN, sock_connect=CONNECT_WITHIN, sock_read=within
+        )
+        with self._late.watched(method, url.raw_path):
+            got = await self._session.request(
+                method, url, headers=headers, data=data, allow_redirects=False, timeout=limits
+            )
+        protocol = got.connection.protocol if got.connection is not None else None
+        if protocol is not None:
+            protocol.read_timeout = SILENT_FOR
+            protocol.start_timeout()
+        return got
 
 
 def _wants_multipart(request: web.Request, match: routes.Match) -> bool:

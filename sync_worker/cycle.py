@@ -23,6 +23,7 @@ from passbook.progress import Reporter, Silent
 from passbook.scope import type_of
 from sync_worker import failures, manifests, provision, scope_changes, state, withdrawal
 from sync_worker.concurrency import each, each_of
+from sync_worker.doubts import Doubts
 from sync_worker.ledger.reader import Batch, Failure, LedgerReader
 from sync_worker.manifests import Contents, OnRecord
 from sync_worker.parts import Parts
@@ -58,6 +59,8 @@ class Worker:
         self.withdrawals = Withdrawals(parts.couch, parts.database)
         #: Looks whether CouchDB still lets in whom it should.
         self.upkeep = Upkeep(parts)
+        #: Looks whether all nodes of CouchDB have what was written while some were away.
+        self.doubts = Doubts(parts)
         #: Unknown codes that were logged already: once is enough for a worker that runs for months.
         self._told: set[tuple[str, int]] = set()
 

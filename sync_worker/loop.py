@@ -49,6 +49,7 @@ class Loop:
             asyncio.create_task(self._carry_out_changes()),
             asyncio.create_task(self._worker.withdrawals.run()),
             asyncio.create_task(self._worker.upkeep.run()),
+            asyncio.create_task(self._worker.doubts.run(self._passing)),
         ]
         scheduler = AsyncIOScheduler()
         # A pass that takes longer than the interval delays the next.

@@ -11,9 +11,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+import structlog
 from sqlalchemy import Connection
 
+from passbook import couch_copies
 from passbook.couch import DatabaseMissing
+from passbook.witness.keeper import Keeper
 from projections.context import Context
 from sync_worker import provision, state
 from sync_worker.expecting import Expected, expected
@@ -21,6 +24,8 @@ from sync_worker.parts import Parts
 from sync_worker.scopes import Holder
 from sync_worker.state import MANIFEST, Written
 from sync_worker.writer import Change
+
+log = structlog.get_logger()
 
 
 class Rebuilder:
@@ -36,8 +41,14 @@ class Rebuilder:
     async def rebuild(self, holder: Holder, context: Context) -> int | None:
         """Write everything `holder` should have, over whatever is there; the number of live documents.
 
-        None for a person who is being erased: then there is no database.
+        None for a person who is being erased: then there is no database. None as well for a database that some node
+        of CouchDB knows, or may know: then it is not lost, and the next pass finds it.
         """
+        witness = await Keeper(self._parts.database, self._parts.couch).store()
+        beside = witness.name if witness else None
+        if not await couch_copies.lost(self._parts.couch, holder.database, beside=beside):
+            log.warning("a database is missing on a node of CouchDB only, or a node is away", person=holder.id)
+            return None
         if not await provision.make_again(self._parts.couch, self._parts.database, holder):
             return None
         try:

@@ -8,9 +8,9 @@ from importlib import resources
 from typing import Any
 
 import msgspec
-from sqlalchemy import ARRAY, Connection, Text, any_, func, literal, select, text
+from sqlalchemy import ARRAY, Connection, Text, any_, func, literal, select, text, update
 
-from passbook.servicedb.tables import projected_document
+from passbook.servicedb.tables import person, projected_document
 
 #: Sorts after every other id: CouchDB applies a bulk write, and PouchDB a batch, in the order of ids.
 MANIFEST = "~passbook"
@@ -35,6 +35,16 @@ class Known(msgspec.Struct, frozen=True, gc=False):
     as_of: datetime
 
 
+def is_stale(found: str, recorded: Known) -> bool:
+    """Whether a revision that was found is older than what is on record: a node that was away had it."""
+    return generation(found) < generation(recorded.revision)
+
+
+def generation(revision: str) -> int:
+    """How many revisions a document has had, this one included."""
+    return int(revision.partition("-")[0])
+
+
 class Written(msgspec.Struct, frozen=True, gc=False):
     """A document as it stands in CouchDB now.
 
@@ -51,6 +61,8 @@ class Written(msgspec.Struct, frozen=True, gc=False):
     ancestors: tuple[str, ...] | None = None
     #: 1 for a document that was not there before, -1 for one that went, 0 for one that changed.
     gained: int = 0
+    #: Whether other nodes of CouchDB may not have it, or may have something that competes with it.
+    doubtful: bool = False
 
 
 #: document id -> what is known of it, for one person.
@@ -122,14 +134,34 @@ def ancestors(connection: Connection, person_id: str, documents: Collection[str]
 
 
 def record(connection: Connection, written: Iterable[Written]) -> None:
-    """Note what was written. A row from a later snapshot than ours is left alone."""
+    """Note what was written, and whose copies may differ for it. A row from a later snapshot is left alone."""
     following: list[Written] = []
     adopted: list[Written] = []
+    doubtful: set[str] = set()
     for document in written:
+        if document.doubtful:
+            doubtful.add(document.person_id)
         (following if document.ancestors is None else adopted).append(document)
     for rows, name in ((following, "record_following"), (adopted, "record_adopted")):
         if rows:
             connection.execute(text(_sql(name)), _arrays(rows))
+    if doubtful:
+        connection.execute(
+            update(person).where(person.c.id.in_(doubtful)).values(doubtful_at=func.clock_timestamp())
+        )
+
+
+def tell(connection: Connection, person_id: str, documents: Collection[str]) -> None:
+    """Wake the devices that wait: CouchDB gives out another revision of these documents than before.
+
+    What is on record stays as it is; the trigger that tells of writes asks for no more than that it is touched.
+    """
+    if documents:
+        connection.execute(
+            update(projected_document)
+            .where(projected_document.c.person_id == person_id, projected_document.c.document_id.in_(documents))
+            .values(revision=projected_document.c.revision)
+        )
 
 
 def _arrays(rows: Sequence[Written]) -> dict[str, object]:

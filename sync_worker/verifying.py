@@ -29,7 +29,7 @@ from sync_worker.parts import Parts
 from sync_worker.passlock import pass_lock
 from sync_worker.rebuild import Rebuilder
 from sync_worker.scopes import Holder
-from sync_worker.state import MANIFEST, Known
+from sync_worker.state import MANIFEST, Known, is_stale
 from sync_worker.withdrawal import Withdrawals, mark, old_bodies
 from sync_worker.writer import Change
 
@@ -99,6 +99,21 @@ class Verifier:
                 report.ok = report.ok and not findings
         await self._check_old_bodies(report, [holder for holder in holders if holder.ready], repair)
         return report
+
+    async def put_right(self, person_id: str) -> list[Finding]:
+        """Compare one person's database, and repair what is not only behind the ledger; what was found."""
+        async with pass_lock(self._database):
+            lookups = await asyncio.to_thread(self._parts.reader.lookups)
+            with self._database.begin() as connection:
+                holders, _ = scopes.load(connection, self._parts.today(), [person_id])
+            found: list[Finding] = []
+            for holder in holders:
+                context = Context(lookups.currencies, lookups.rounding, lookups.business_date)
+                findings, _ = await self._check(holder, context)
+                found = [finding for finding in findings if finding.kind != "behind"]
+                if found:
+                    await self._repair(holder, context, found)
+        return found
 
     async def _check_old_bodies(self, report: Report, holders: Sequence[Holder], repair: bool) -> None:
         """Look for what left people's scopes and can still be read; not under the lock: it takes its time."""
@@ -183,10 +198,12 @@ class Verifier:
             await Rebuilder(self._parts).rebuild(holder, context)
             return
         if any(finding.kind == "security" for finding in findings):
-            await self._couch.create_database(holder.database, [principal(holder.id)])
+            await self._couch.close_database(holder.database, [principal(holder.id)])
         should = await self._expected(holder, context)
         lost: list[Change] = []
         wrong: list[Change] = []
+        ended: list[str] = []
+        stale: list[Change] = []
         for document_id in sorted({finding.document for finding in findings}):
             wanted = should.documents.get(document_id)
             known = should.known.get(document_id)
@@ -199,12 +216,19 @@ class Verifier:
             if leaf.revision is None and known is not None:
                 lost.append(change)
                 continue
+            if leaf.revision is not None and known is not None and is_stale(leaf.revision, known):
+                stale.append(change)
+                continue
             cleared = await self._cleared(holder, change, leaf)
             if cleared:
                 wrong.append(cleared)
+            else:
+                ended.append(document_id)
         written = await self._writer.restore(holder.database, holder.id, lost, should.as_of)
+        written += await self._writer.supersede(holder.database, holder.id, stale, should.as_of)
         written += await self._writer.write(holder.database, holder.id, wrong, should.as_of)
         self._database.run(state.record, written)
+        self._database.run(state.tell, holder.id, ended)
         # The manifest names the last change, which may just have moved.
         should = await self._expected(holder, context)
         manifest = should.documents.get(MANIFEST)
@@ -222,13 +246,10 @@ class Verifier:
         """
         if leaf.revision is None or leaf.deleted:
             return change
-        leaves = [leaf.revision, *await self._couch.conflicts(holder.database, change.id)]
+        leaves = [leaf.revision, *await self._couch.live(holder.database, change.id)]
         recorded = change.known.revision if change.known else None
         kept = recorded if recorded in leaves else leaf.revision
-        for revision in leaves:
-            if revision != kept:
-                end = f'{{"_id":"{change.id}","_rev":"{revision}","_deleted":true}}'.encode()
-                await self._couch.bulk(holder.database, [end])
+        await self._writer.end_others(holder.database, change.id, kept)
         if kept == recorded:
             winner = (await self._couch.leaves(holder.database, [change.id]))[change.id]
             right = winner.revision == recorded and canonical.digest_of(winner.body or {}) == change.digest

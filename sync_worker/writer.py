@@ -5,6 +5,8 @@ makes no branch. After a conflict the stored document is read and
 
 * adopted, when it is what we meant to write (we crashed after CouchDB had taken it);
 * left alone, when another worker wrote it from a later snapshot of the ledger;
+* written again with its recorded history, when it is older than what is on record: a node that was away answers
+  with what it had, and the newer revision may be on one that is away now. A sibling would compete with that one;
 * replaced otherwise, as the child of what is there.
 
 A document that is not there at all although it is on record was lost; it comes back with its recorded history, so
@@ -35,7 +37,7 @@ from passbook.servicedb.engine import ServiceDatabase
 from projections import canonical
 from projections.project import PICTURE_ATTACHMENT, Projected
 from sync_worker import state
-from sync_worker.state import MANIFEST, Copies, Known, Written
+from sync_worker.state import MANIFEST, Copies, Known, Written, is_stale
 
 _ROUNDS = 5
 
@@ -156,6 +158,8 @@ class Writer:
     async def _on_top(self, target: _Target, manifest: Change) -> list[Written]:
         """Write the manifest on whatever is there."""
         leaf = (await self._couch.leaves(target.database, [MANIFEST], bodies=False))[MANIFEST]
+        if leaf.revision and manifest.known and is_stale(leaf.revision, manifest.known):
+            return await self.supersede(target.database, target.person_id, [manifest], target.as_of)
         if leaf.revision:
             manifest = manifest.after(leaf.revision, leaf.deleted, target.as_of)
         return await self._stand(target, [manifest], on_record=False)
@@ -193,13 +197,15 @@ class Writer:
     async def _send(self, target: _Target, part: Sequence[Change], *, on_record: bool = True) -> _Answer:
         results = await self._couch.bulk(target.database, [_normal(change) for change in part])
         answer = _Answer([], [])
+        # What is written after a conflict may have been written before, by a request whose answer was lost.
+        doubtful = results.doubtful or not on_record
         for change, result in zip(part, results, strict=True):
             if result.rev and not result.error:
                 history = None
                 if not on_record or (change.known is None and not result.rev.startswith("1-")):
                     # It follows something that is not on record: only CouchDB knows what.
                     history = tuple(await self._couch.history(target.database, change.id, result.rev))
-                answer.written.append(_written(target, change, result.rev, history))
+                answer.written.append(_written(target, change, result.rev, history, doubtful))
             elif result.error == "conflict":
                 answer.conflicts.append(change)
             else:
@@ -218,6 +224,7 @@ class Writer:
         target = _Target(database, person_id, as_of)
         others, manifest = _apart(changes)
         written: list[Written] = []
+        doubtful = False
         for part in (*self._parts(others), *([[manifest]] if manifest else [])):
             bodies = []
             for change in part:
@@ -227,10 +234,28 @@ class Writer:
                 if change.known and revision == change.known.revision:
                     document = msgspec.structs.replace(document, as_of=change.known.as_of)
                 written.append(document)
-            for result in await self._couch.bulk(database, bodies, new_edits=False):
+            results = await self._couch.bulk(database, bodies, new_edits=False)
+            doubtful = doubtful or results.doubtful
+            for result in results:
                 if result.error:
                     raise _refused(result.id or "?", result)
-        return written
+        return [msgspec.structs.replace(document, doubtful=True) for document in written] if doubtful else written
+
+    async def supersede(
+        self, database: str, person_id: str, changes: Sequence[Change], as_of: datetime
+    ) -> list[Written]:
+        """As `restore`, over revisions older than the recorded ones: those that did not lead to these are ended."""
+        written = await self.restore(database, person_id, changes, as_of)
+        for document in written:
+            await self.end_others(database, document.document_id, document.revision)
+        return [msgspec.structs.replace(document, doubtful=True) for document in written]
+
+    async def end_others(self, database: str, document: str, kept: str) -> None:
+        """End every live leaf of a document but `kept` with a tombstone."""
+        for revision in await self._couch.live(database, document):
+            if revision != kept:
+                end = f'{{"_id":"{document}","_rev":"{revision}","_deleted":true}}'.encode()
+                await self._couch.bulk(database, [end])
 
     async def _settle(self, target: _Target, conflicts: Sequence[Change]) -> tuple[list[Written], list[Change]]:
         """Decide conflicts: what stands, and what is to be written again on top of what was found."""
@@ -240,6 +265,7 @@ class Writer:
         stands: list[Written] = []
         again: list[Change] = []
         lost: list[Change] = []
+        stale: list[Change] = []
         for change in conflicts:
             leaf = leaves[change.id]
             newer = fresh.get(change.id)
@@ -248,15 +274,20 @@ class Writer:
                     lost.append(change)
                 else:
                     again.append(change)
+            elif newer and is_stale(leaf.revision, newer):
+                if newer.as_of <= target.as_of:
+                    stale.append(Change(change.id, change.client_id, change.document, newer))
             elif _is_what_we_meant(leaf, change):
-                history = await self._couch.history(target.database, change.id, leaf.revision)
-                stands.append(_written(target, change, leaf.revision, tuple(history)))
+                history = tuple(await self._couch.history(target.database, change.id, leaf.revision))
+                stands.append(_written(target, change, leaf.revision, history, doubtful=True))
             elif newer and newer.as_of > target.as_of and newer.revision == leaf.revision:
                 continue
             else:
                 again.append(change.after(leaf.revision, leaf.deleted, target.as_of))
         if lost:
             stands.extend(await self.restore(target.database, target.person_id, lost, target.as_of))
+        if stale:
+            stands.extend(await self.supersede(target.database, target.person_id, stale, target.as_of))
         return stands, again
 
     def _parts(self, changes: Sequence[Change]) -> Iterator[list[Change]]:
@@ -339,7 +370,13 @@ def _is_what_we_meant(leaf: Leaf, change: Change) -> bool:
     return leaf.body is not None and canonical.digest_of(leaf.body) == change.digest
 
 
-def _written(target: _Target, change: Change, revision: str, ancestors: tuple[str, ...] | None = None) -> Written:
+def _written(
+    target: _Target,
+    change: Change,
+    revision: str,
+    ancestors: tuple[str, ...] | None = None,
+    doubtful: bool = False,
+) -> Written:
     after = change.document is not None
     return Written(
         person_id=target.person_id,
@@ -351,6 +388,7 @@ def _written(target: _Target, change: Change, revision: str, ancestors: tuple[st
         as_of=target.as_of,
         ancestors=ancestors,
         gained=after - change.was_there,
+        doubtful=doubtful,
     )
 
 

@@ -139,8 +139,8 @@ _WORKER = {
     "device": May(read="id person_id revoked_at"),
     "person": May(
         read="id username kind state permissions history_from history_months database_name generation "
-        "database_ready_at compaction_due withdrawn_at nodes_outstanding",
-        change="database_ready_at compaction_due withdrawn_at nodes_outstanding",
+        "database_ready_at compaction_due withdrawn_at nodes_outstanding doubtful_at",
+        change="database_ready_at compaction_due withdrawn_at nodes_outstanding doubtful_at",
         remove=True,
     ),
     "person_client": May(read="person_id client_id"),

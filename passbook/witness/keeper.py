@@ -67,7 +67,9 @@ class Keeper:
             return
         head = await store.head()
         if head is None and before.anchor is not None:
-            raise WitnessLost
+            if await store.lost():
+                raise WitnessLost
+            raise Unavailable("A node of CouchDB has no witness yet that others have.")
         if head is not None and await asyncio.to_thread(self._database.run, _hash_of, head.id) != head.hash:
             await self._older(head)
         await self._write_on(store, head)

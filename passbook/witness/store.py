@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from passbook import couch_copies
 from passbook.audit.chain import Head
 from passbook.couch import CouchClient, DatabaseMissing
 from passbook.errors import Unavailable
@@ -33,6 +34,18 @@ class Store:
     async def head(self) -> Head | None:
         """The newest row of the log that was noted; None if there is no witness."""
         return (await self._read())[0]
+
+    async def lost(self) -> bool:
+        """Whether no node of CouchDB has it, as far as can be told: one made anew has nothing yet. May raise."""
+        nodes = await couch_copies.membership(self._couch)
+        if not nodes.whole:
+            raise Unavailable("The witness in CouchDB cannot be read while a node of CouchDB is away.")
+        try:
+            copies = await couch_copies.copies(self._couch, self.name, nodes)
+            found = [await couch_copies.revisions(self._couch, copy, [_HEAD]) for copy in copies]
+        except DatabaseMissing:
+            return await couch_copies.lost(self._couch, self.name)
+        return not any(found)
 
     async def make(self) -> None:
         """Make the database if there is none."""

@@ -54,6 +54,9 @@ person = Table(
     instant("withdrawn_at"),
     #: With the flag: the nodes of CouchDB that may still have old bodies; null before the first look.
     Column("nodes_outstanding", Integer),
+    #: When a write to their database was last taken by too few nodes of CouchDB; null once every node was seen to
+    #: have what is on record, and nothing that competes with it.
+    instant("doubtful_at"),
     #: Goes up with every change an administrator makes: who changes a person says which version they saw.
     Column("version", Integer, nullable=False, server_default=text("1")),
     instant("password_changed_at"),
