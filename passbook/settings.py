@@ -68,6 +68,8 @@ class Settings:
     gateway_admin_host: str
     gateway_admin_port: int
     gateway_device_requests: int
+    gateway_device_waiting: int
+    gateway_waiting_seconds: float
     gateway_device_feeds: int
     gateway_person_requests: int
     gateway_device_requests_per_minute: int
@@ -138,10 +140,8 @@ class Settings:
         for variable in unknown(environ):
             meant = difflib.get_close_matches(variable, known, n=1, cutoff=0.85)
             if meant:
-                raise Refused(
-                    f"{variable} is not a setting of Passbook; {meant[0]} is.",
-                    remedy="Left as it is, the setting you mean would silently have its default.",
-                )
+                wrong = f"{variable} is not a setting of Passbook; {meant[0]} is."
+                raise Refused(wrong, remedy="Left as it is, the setting you mean would silently have its default.")
         values = {
             declaration.name: _value(declaration, _text(declaration, environ)) for declaration in DECLARATIONS
         }

@@ -20,7 +20,10 @@ COMMON_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
 }
 
+_BASIC = "Send the device's name and password as HTTP Basic with every request: there are no sessions here."
+
 _REFUSALS = {
+    "credentials_missing": _BASIC,
     "unknown": "Name or password is incorrect.",
     "revoked": "This device's access has been withdrawn.",
     "suspended": "This person's access is suspended.",
@@ -73,8 +76,13 @@ def read_only() -> Problem:
     return Problem(403, "forbidden", READ_ONLY, code="read_only")
 
 
+def no_sessions() -> Problem:
+    """To a device that asks for a session. With this status CouchDB's replicator goes on with Basic."""
+    return Problem(404, "not_found", _BASIC, code="no_sessions")
+
+
 def unauthorized(code: str, *, because: str | None = None, wipe: str | None = None) -> Problem:
-    """A credential that does not admit. `code` is `unknown` unless the secret was right.
+    """A credential that does not admit, or none. `code` is `unknown` unless the secret was right.
 
     `because` says why it was revoked; `wipe` is a signed order to the device to throw its copy away.
     """

@@ -13,8 +13,8 @@ from aiohttp import HttpVersion11, web
 
 from passbook.origins import Origins
 from passbook.settings import Settings
-from sync_gateway import bodies, compress, routes, writes
-from sync_gateway.answers import Problem, answer, encoded, not_found, read_only, unavailable
+from sync_gateway import bodies, compress, routes, selectors, writes
+from sync_gateway.answers import Problem, answer, encoded, no_sessions, not_found, read_only, unavailable
 from sync_gateway.checkpoints import Checkpoints
 from sync_gateway.cors import Cors
 from sync_gateway.credentials import Credentials, Principal
@@ -32,6 +32,8 @@ __all__ = ["Gateway", "Parts", "build", "serving"]
 
 #: Where a device says that it has thrown its copy away.
 RECEIPT = "/wiped"
+#: Where clients that know nothing else ask for a cookie.
+SESSION = ("POST", "/_session")
 DEVICE = web.RequestKey("device", str)
 FEED = web.RequestKey("feed", str)
 #: What a request is counted as whose device hung up, or was cut off, before it was answered.
@@ -107,11 +109,13 @@ class Gateway:
             return preflight
         if compress.coding(request) not in _TAKEN:
             raise encoded()  # whoever asks, and unread
-        with self._parts.limits.entered(request) as ticket:
-            return await self._respond(request, ticket)
-
-    async def _respond(self, request: web.Request, ticket: Ticket) -> web.StreamResponse:
         authorization = request.headers.getall("Authorization", [])
+        limits = self._parts.limits
+        async with limits.turn(request, authorization):
+            with limits.entered(request) as ticket:
+                return await self._respond(request, authorization, ticket)
+
+    async def _respond(self, request: web.Request, authorization: list[str], ticket: Ticket) -> web.StreamResponse:
         if request.method == "POST" and request.raw_path == RECEIPT:
             return await self._receipt(request, authorization)
         # First of all, so that nobody learns anything, not even which paths exist.
@@ -124,17 +128,18 @@ class Gateway:
             if routes.would_write(request.method, request.raw_path):
                 request[ROUTE] = "write"
                 raise read_only()  # unread
-            raise not_found()
+            raise no_sessions() if (request.method, request.raw_path) == SESSION else not_found()
         request[ROUTE] = match.route.name
         feed = match.query.get("feed", "") if match.live else ""
-        if feed:
-            request[FEED] = feed
-            ticket.becomes_feed()
-        with self._requests.entered(principal, request, feed):
-            if self._requests.told != told:
-                # Access changed while we asked, too early to find this request among the open ones.
-                principal = await self._principal(authorization)
-            return await self._answer(request, match, principal, ticket)
+        async with ticket.person_turn() as waited:
+            if feed:
+                request[FEED] = feed
+                ticket.becomes_feed()
+            with self._requests.entered(principal, request, feed):
+                if waited or self._requests.told != told:
+                    # Access may have changed since we asked, too early to find this request among the open ones.
+                    principal = await self._principal(authorization)
+                return await self._answer(request, match, principal, ticket)
 
     async def _receipt(self, request: web.Request, authorization: list[str]) -> web.StreamResponse:
         """From a device that is revoked, and so gets nowhere else. Nothing of anybody else's is read."""
@@ -170,6 +175,8 @@ class Gateway:
         if not principal.database_ready:
             raise unavailable("The database is being prepared.", code="not_ready")
         body: Any = None if match.route.body is None else await match.route.body.read(request, ticket.decode)
+        if match.route.name == "changes":
+            body = selectors.applied(match.query.get("filter", ""), body)
         if match.route.action is Action.INFO:
             return await self._upstream.info(principal)
         if match.route.action is Action.COMMITTED:
@@ -256,6 +263,19 @@ def _readings(parts: Parts) -> tuple[Reading, ...]:
     return (
         Reading("feeds", "Live feeds that are open, by kind.", lambda: dict(requests.feeds), label="kind"),
         Reading("open_requests", "Requests being answered, live feeds aside.", lambda: limits.requests),
+        Reading(
+            "waiting_requests",
+            "Requests that wait for their turn, by whose other requests they wait for.",
+            lambda: {"device": limits.devices_queues.waiting, "person": limits.persons_queues.waiting},
+            label="of",
+        ),
+        Reading(
+            "waited_requests",
+            "Requests that had to wait for their turn, by whose other requests they waited for.",
+            lambda: {"device": limits.devices_queues.waited, "person": limits.persons_queues.waited},
+            True,
+            "of",
+        ),
         Reading("connections", "Connections of devices.", lambda: limits.connections()),
         Reading("connections_limit", "Most connections there may be.", lambda: limits.bounds.connections),
         Reading(

@@ -52,7 +52,10 @@ class WantedDocuments(msgspec.Struct):
 
 
 class WantedIds(msgspec.Struct, omit_defaults=True):
+    """Which documents a feed is to have; see `selectors`."""
+
     doc_ids: list[str] | None = None
+    selector: dict[str, Any] | None = None
 
 
 class Listing(msgspec.Struct, omit_defaults=True):

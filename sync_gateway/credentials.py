@@ -217,6 +217,8 @@ class DatabaseCredentials:
         await self._engine.dispose()
 
     async def principal(self, authorization: list[str]) -> Principal:
+        if not authorization:
+            raise unauthorized("credentials_missing")
         name, secret = basic.name_and_secret(authorization)
         asked_at = time.monotonic()
         try:

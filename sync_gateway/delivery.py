@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
@@ -18,7 +18,8 @@ import structlog
 from aiohttp import web
 
 from sync_gateway import compress, routes
-from sync_gateway.answers import COMMON_HEADERS, busy, too_many
+from sync_gateway.answers import COMMON_HEADERS, busy
+from sync_gateway.queues import Queues, Room
 
 STALLED_FOR = 120.0  # seconds a device may take to read one chunk
 #: A large answer holds what all others need, so it is to be taken at no less than so many bytes a second (half of
@@ -26,6 +27,9 @@ STALLED_FOR = 120.0  # seconds a device may take to read one chunk
 LOWEST_RATE = 2_000
 SLOW_FOR = 30.0
 LONGEST = 600.0
+#: Seconds that a large answer waits for others to the same person.
+TURN_WITHIN = 240.0
+_MANY = 1_000_000
 SMALL = 256 * 1024  # bytes of an answer that is taken in full
 #: Bytes that may wait in the kernel for a device that reads slowly, and in this process before the next chunk of a
 #: large answer is asked of CouchDB. The kernel alone would let megabytes pile up.
@@ -68,41 +72,49 @@ class Place:
             self._request.transport.abort()
 
 
+class OthersFirst(Exception):
+    """Other large answers to this person are on their way; let go of this one, and ask again in `Slots.turn`."""
+
+
 class Slots:
     """How many large answers may be on their way at a time: altogether, for one person, and waiting for their turn.
 
-    Each of them, and whoever waits, holds one of the connections to CouchDB. When all are taken, whoever waits gets
-    the oldest of the person who has most, if that is more than they would have themselves.
+    Each of them, and whoever waits for one of all, holds one of the connections to CouchDB. When all are taken,
+    whoever waits gets the oldest of the person who has most, if that is more than they would have themselves. Who
+    waits for another answer to the same person holds no connection.
     """
 
     def __init__(self, count: int, *, waiting: int, wait_within: float) -> None:
         self._free = asyncio.Semaphore(count)
-        self._each = max(2, count // 16)
         self._room = waiting
         self._wait_within = wait_within
-        self._of_person: Counter[str] = Counter()
+        # A person has no more requests in all than the limits say.
+        unbounded = Room(each=_MANY, each_large=_MANY, all=lambda: _MANY, all_large=_MANY, seconds=TURN_WITHIN)
+        self.queues = Queues(max(2, count // 16), unbounded)
         #: Oldest first.
         self._places: dict[str, list[Place]] = {}
 
+    def turn(self, person: str) -> contextlib.AbstractAsyncContextManager[None]:
+        """Leave to have a large answer to this person on its way. Raises `Problem` (429) if it takes too long."""
+        return self.queues.turn(person)
+
+    def turn_now(self, person: str) -> contextlib.AbstractAsyncContextManager[None]:
+        """The same, without waiting for it. Raises `OthersFirst`."""
+        if self.queues.full(person):
+            raise OthersFirst
+        return self.queues.turn(person)
+
     @contextlib.asynccontextmanager
     async def one(self, person: str, request: web.Request) -> AsyncIterator[Place]:
-        """A slot, for as long as this is open. Raises `Problem`: 429 for too many of a person's, 503 if all are."""
-        if self._of_person[person] >= self._each:
-            raise too_many("large_answers")
-        self._of_person[person] += 1
+        """A slot of all, for as long as this is open, for who has their turn. Raises `Problem` (503) for none."""
+        await self._take(person)
+        place = Place(request)
+        self._places.setdefault(person, []).append(place)
         try:
-            await self._take(person)
-            place = Place(request)
-            self._places.setdefault(person, []).append(place)
-            try:
-                yield place
-            finally:
-                self._remove(person, place)
-                self._free.release()
+            yield place
         finally:
-            self._of_person[person] -= 1
-            if not self._of_person[person]:
-                del self._of_person[person]
+            self._remove(person, place)
+            self._free.release()
 
     async def _take(self, person: str) -> None:
         if self._free.locked():
@@ -135,9 +147,18 @@ class Slots:
 
 
 async def deliver(
-    request: web.Request, match: routes.Match, upstream: aiohttp.ClientResponse, slots: Slots, person: str
+    request: web.Request,
+    match: routes.Match,
+    upstream: aiohttp.ClientResponse,
+    slots: Slots,
+    person: str,
+    *,
+    in_turn: bool = False,
 ) -> web.StreamResponse:
-    """Answer the device of this person with what CouchDB answers."""
+    """Answer the device of this person with what CouchDB answers.
+
+    Raises `OthersFirst` if the answer is large and it is not this person's turn, unless that is so (`in_turn`).
+    """
     response, shrinks = _begun(request, match, upstream)
     if request.method == "HEAD" or upstream.status == 304:
         await _sent(request, response, b"")
@@ -161,7 +182,10 @@ async def deliver(
         response.content_length = len(body)
         await _sent(request, response, body)
         return response
-    async with slots.one(person, request) as place:
+    async with (
+        contextlib.nullcontext() if in_turn else slots.turn_now(person),
+        slots.one(person, request) as place,
+    ):
         await _streamed(request, upstream, response, beginning, compressor, place)
         return response
 

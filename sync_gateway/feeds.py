@@ -212,14 +212,20 @@ class _Feed:
             query["limit"] = str(self._left)
         match = replace(self._match, query=query)
         async with contextlib.AsyncExitStack() as held:
-            asked = self._upstream.asked(self._method, match, self._principal, self._body)
-            answer = await held.enter_async_context(asked)
+            person, slots = self._principal.person_id, self._upstream.slots
+            answer = await held.enter_async_context(self._asked(match))
             beginning: deque[bytes] = deque()
             if await delivery.begin(answer, beginning):
                 await held.aclose()  # CouchDB's connection is free, however slowly the device reads
             else:
-                slot = self._upstream.slots.one(self._principal.person_id, request)
-                self._place = await held.enter_async_context(slot)
+                try:
+                    await held.enter_async_context(slots.turn_now(person))
+                except delivery.OthersFirst:
+                    await held.aclose()
+                    beginning.clear()
+                    await held.enter_async_context(slots.turn(person))
+                    answer = await held.enter_async_context(self._asked(match))
+                self._place = await held.enter_async_context(slots.one(person, request))
                 held.callback(self._without_place)
             kept = bytearray()
             async for chunk in delivery.chunks(beginning, answer):
@@ -232,6 +238,9 @@ class _Feed:
                     lines = [bytes(line) for line in whole.split(b"\n") if line.strip()]
                     if lines:
                         yield lines
+
+    def _asked(self, match: Match) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._upstream.asked(self._method, match, self._principal, self._body)
 
     def _without_place(self) -> None:
         self._place = None

@@ -1,7 +1,9 @@
 """Everybody's fair share: how much one device and one person may ask for, and how much all of them together.
 
-Counted in this process's memory, which stays small: a bucket that is full again is forgotten. What one device does
-too much is answered with 429 to that device alone; what is too much altogether, with 503, feeds first.
+Counted in this process's memory, which stays small: a bucket that is full again is forgotten. Requests of a device
+beyond what is answered at once wait their turn: a replication fetches all pictures of a batch at once, and gives up
+the batch when one of them is refused. What no replication does is answered with 429 to that device alone; what is
+too much altogether, with 503, feeds first.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -18,9 +20,12 @@ from aiohttp import web
 
 from passbook import listening
 from passbook.settings import Settings
+from sync_gateway import basic
 from sync_gateway.answers import Problem, busy, too_many
+from sync_gateway.buckets import Buckets
 from sync_gateway.compress import SAVED
 from sync_gateway.credentials import Principal
+from sync_gateway.queues import Queues, Room
 from sync_gateway.turns import Turns
 
 #: A person's devices together have so many times the requests and bytes per minute of one.
@@ -29,13 +34,16 @@ DEVICES_AT_ONCE = 3
 _FEEDS_OF_A_PERSON = 0.5
 #: Above this share of all connections there are no new feeds: who synchronises and goes needs room too.
 _CONNECTIONS_FOR_FEEDS = 0.9
-#: Of all requests at once, the share that may be by strangers whose credential is being looked up.
+#: Of all connections, the share whose requests may wait for their turn.
+_CONNECTIONS_FOR_WAITING = 0.4
+#: Of all requests at once, the share that may be by strangers whose credential is being looked up; likewise of all
+#: that wait.
 _FOR_STRANGERS = 0.125
+#: Bytes of its head beyond which a request, as one with a body, is large while it waits: few of those may.
+_SMALL_HEAD = 4_096
 _KNOWN = 100_000
 #: Receipts for its wipe order that a device may be sending at once.
 _RECEIPTS = 2
-#: Minutes' worth that may be owed: what is only known afterwards is paid with the next requests.
-_DEBT = 10
 #: Processor time for decoding bodies, seconds a minute of one device. An agent's first synchronisation takes 0.01.
 _DECODING_PER_MINUTE = 1.0
 #: Refusals a minute that one gets at once; each further one takes a while.
@@ -51,6 +59,8 @@ class Bounds:
     """The settings `gateway_*` of the same names."""
 
     device_requests: int = 20
+    device_waiting: int = 1_200
+    waiting_seconds: float = 240.0
     device_feeds: int = 6
     person_requests: int = 60
     device_requests_per_minute: int = 6_000
@@ -68,39 +78,6 @@ class Bounds:
     @classmethod
     def of(cls, settings: Settings) -> Bounds:
         return cls(**{field.name: getattr(settings, f"gateway_{field.name}") for field in fields(cls)})
-
-
-class Buckets:
-    """A token bucket for each key: so much a minute, and a minute's worth at once."""
-
-    #: Seconds after which a bucket that nobody used is full, whatever it owed.
-    _FULL_AFTER = 60.0 * (_DEBT + 1)
-
-    def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most = per_minute
-        self._clock = clock
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._levels)
-
-    def wait(self, key: str, amount: float = 0.0) -> float:
-        """Seconds until `amount` can be taken: 0 if now."""
-        missing = amount - self._level(key)
-        return max(0.0, missing * 60 / self._most)
-
-    def take(self, key: str, amount: float) -> None:
-        """Take `amount`, on credit if need be: what is only known afterwards is paid with the next request."""
-        self._levels[key] = (max(self._level(key) - amount, -_DEBT * self._most), self._clock())
-        self._levels.move_to_end(key)
-        if len(self._levels) > _KNOWN:
-            self._levels.popitem(last=False)
-        while self._levels and self._clock() - next(iter(self._levels.values()))[1] > self._FULL_AFTER:
-            self._levels.popitem(last=False)
-
-    def _level(self, key: str) -> float:
-        level, at = self._levels.get(key, (self._most, 0.0))
-        return min(self._most, level + (self._clock() - at) * self._most / 60)
 
 
 @dataclass
@@ -131,6 +108,11 @@ class Limits:
         self._known: OrderedDict[int, None] = OrderedDict()
         self._strangers = 0
         self._receipts: Counter[str] = Counter()
+        self._strangers_waiting = 0
+        at_once, waiting = bounds.device_requests, bounds.device_waiting
+        self.devices_queues = Queues(at_once, self._room(each_large=at_once))
+        #: Of people whose devices ask for too much together. Who waits here holds a place of their device.
+        self.persons_queues = Queues(bounds.person_requests, self._room(each_large=waiting))
         self._devices: dict[str, _Count] = {}
         self._persons: dict[str, _Count] = {}
         self._tickets: dict[str, set[Ticket]] = {}
@@ -149,6 +131,46 @@ class Limits:
         if self.requests >= self.bounds.requests:
             return f"All {self.bounds.requests} places for requests are taken."
         return ""
+
+    def _room(self, *, each_large: int) -> Room:
+        bounds = self.bounds
+        return Room(
+            each=bounds.device_waiting,
+            each_large=each_large,
+            all=self._most_waiting,
+            all_large=bounds.requests,
+            seconds=bounds.waiting_seconds,
+        )
+
+    def _most_waiting(self) -> int:
+        return int(self.bounds.connections * _CONNECTIONS_FOR_WAITING)
+
+    @asynccontextmanager
+    async def turn(self, request: web.Request, authorization: Sequence[str]) -> AsyncIterator[None]:
+        """One of the places of the device that sends this, once it is free; who waits for it holds nothing else.
+
+        The wait comes before the credential is looked up, so what is found then is fresh. A credential that is
+        refused is refused for all requests that wait with it. Raises `Problem` (429, 503).
+        """
+        key = _key(authorization)
+        if key is None:
+            yield  # nobody's; it is refused at once
+            return
+        stranger = key not in self._known and self.devices_queues.full(key)
+        if stranger and self._strangers_waiting >= self._most_waiting() * _FOR_STRANGERS:
+            raise busy("strangers")
+        self._strangers_waiting += stranger
+        try:
+            async with self.devices_queues.turn(key, large=_large(request)):
+                self._strangers_waiting -= stranger
+                stranger = False
+                yield
+        except Problem as problem:
+            if problem.status == 401:
+                self.devices_queues.refuse(key, problem)
+            raise
+        finally:
+            self._strangers_waiting -= stranger
 
     @contextmanager
     def entered(self, request: web.Request) -> Iterator[Ticket]:
@@ -182,7 +204,7 @@ class Limits:
         Who is known by exactly this header takes no more than a device's share of it, and all strangers together no
         more than a part. Raises `Problem` (429, 503).
         """
-        key = hash(tuple(authorization))
+        key = _key(authorization) or hash(tuple(authorization))
         known = key in self._known
         if self._asking[key] >= self.bounds.device_requests:
             raise too_many("asking")
@@ -220,7 +242,7 @@ class Limits:
         return seconds
 
     def identify(self, ticket: Ticket, principal: Principal) -> None:
-        """The request is this device's. Raises `Problem` (429) if it has too many or had too much."""
+        """The request is this device's. Raises `Problem` (429) if it had too much."""
         device, person = principal.device_id, principal.person_id
         for open_one in self._tickets.get(device, ()):
             self._charge(open_one)
@@ -234,15 +256,30 @@ class Limits:
             if seconds > 0:
                 raise too_many(rule, math.ceil(seconds))
         self._take(self._rates, principal, 1)
-        bounds = self.bounds
-        if self._devices.get(device, _NOTHING).requests >= bounds.device_requests:
-            raise too_many("device_requests")
-        if self._persons.get(person, _NOTHING).requests >= bounds.person_requests:
-            raise too_many("person_requests")
         ticket.principal = principal
         self._tickets.setdefault(device, set()).add(ticket)
         for count in self._counts(principal):
             count.requests += 1
+
+    @asynccontextmanager
+    async def person_turn(self, ticket: Ticket) -> AsyncIterator[bool]:
+        """One of the places of the person whose the request is, once it is free; whether it was not free at once.
+
+        Who waits here does not count among those that are being answered. Raises `Problem` (429, 503).
+        """
+        if ticket.principal is None:
+            raise RuntimeError("a turn is somebody's")
+        person = ticket.principal.person_id
+        waits = self.persons_queues.full(person)
+        async with AsyncExitStack() as held:
+            self.requests -= waits
+            try:
+                await held.enter_async_context(self.persons_queues.turn(person))
+            finally:
+                self.requests += waits
+            if waits and self.requests > self.bounds.requests:
+                raise busy("requests")
+            yield waits
 
     def becomes_feed(self, ticket: Ticket) -> None:
         """The request is a feed. Raises `Problem`: 429 for too many of a device or person, 503 for too many."""
@@ -312,7 +349,16 @@ class Limits:
             bucket.take(key, amount)
 
 
-_NOTHING = _Count()
+def _key(authorization: Sequence[str]) -> int | None:
+    """What stands for a credential, however its header is written; None if there is none."""
+    name, secret = basic.name_and_secret(list(authorization))
+    return hash((name, secret)) if name else None
+
+
+def _large(request: web.Request) -> bool:
+    """Whether this holds much memory while it waits: some of its body is here, or it has a long head."""
+    head = len(request.raw_path) + sum(len(name) + len(value) for name, value in request.raw_headers)
+    return request.can_read_body or head > _SMALL_HEAD
 
 
 class Ticket:
@@ -330,6 +376,10 @@ class Ticket:
     def identify(self, principal: Principal) -> None:
         """See `Limits.identify`."""
         self._limits.identify(self, principal)
+
+    def person_turn(self) -> AbstractAsyncContextManager[bool]:
+        """See `Limits.person_turn`."""
+        return self._limits.person_turn(self)
 
     def becomes_feed(self) -> None:
         """See `Limits.becomes_feed`."""

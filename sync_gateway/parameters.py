@@ -26,7 +26,7 @@ def names(text: str) -> frozenset[str]:
 #: Parameters that are one of some words.
 _CHOICES = {
     "feed": ("normal", "longpoll", "continuous"),
-    "filter": ("_doc_ids",),
+    "filter": ("_doc_ids", "_selector"),
     "style": ("main_only", "all_docs"),
 }
 #: CouchDB reads letters of any size in some requests, and ignores them in others.

@@ -23,7 +23,7 @@ from passbook.couch_access import NOBODY, CouchAccess
 from sync_gateway import routes
 from sync_gateway.answers import Problem, answer, not_found, unavailable
 from sync_gateway.credentials import Principal
-from sync_gateway.delivery import ROUTE, STALLED_FOR, Slots, begin, deliver, narrow_socket
+from sync_gateway.delivery import ROUTE, STALLED_FOR, OthersFirst, Slots, begin, deliver, narrow_socket
 
 __all__ = ["ROUTE", "STALLED_FOR", "Upstream"]
 
@@ -159,6 +159,15 @@ class Upstream:
         self, request: web.Request, match: routes.Match, principal: Principal, body: Any
     ) -> web.StreamResponse:
         """Ask CouchDB what the device asked, and pass the answer on."""
+        try:
+            return await self._forwarded(request, match, principal, body)
+        except OthersFirst:
+            async with self.slots.turn(principal.person_id):
+                return await self._forwarded(request, match, principal, body, in_turn=True)
+
+    async def _forwarded(
+        self, request: web.Request, match: routes.Match, principal: Principal, body: Any, *, in_turn: bool = False
+    ) -> web.StreamResponse:
         async with self.asked(
             request.method,
             match,
@@ -167,7 +176,7 @@ class Upstream:
             if_none_match=request.headers.get("If-None-Match"),
             multipart=_wants_multipart(request, match),
         ) as upstream:
-            return await deliver(request, match, upstream, self.slots, principal.person_id)
+            return await deliver(request, match, upstream, self.slots, principal.person_id, in_turn=in_turn)
 
     @asynccontextmanager
     async def asked(

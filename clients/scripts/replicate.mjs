@@ -3,8 +3,9 @@
 //   node replicate.mjs '{"url": "http://…/passbook", "username": "…", "password": "…", "store": "memory"}'
 //
 // `store` is "memory" or a directory (LevelDB), in which the copy is named after its person; `path` is the copy's very
-// place instead. A copy of somebody else is an error, and nothing of it is shown. Options besides: "live" (replicate for ever from the start, with
-// retries), "once" (replicate once at the start), "heartbeat" (ms), "batch_size". Without an argument the options
+// place instead. A copy of somebody else is an error, and nothing of it is shown. Options besides: "live" (replicate
+// for ever from the start, with retries), "once" (replicate once at the start), "heartbeat" (ms), "batch_size",
+// "selector". Without an argument the options
 // are the first line of standard input. Every line of standard output is an event:
 //
 //   ready · change {ids, deleted, read, written} · paused {error?} · active · complete {ok, read, written, status}
@@ -88,7 +89,7 @@ async function main(options) {
     auth: { username: options.username, password: options.password }, skip_setup: true,
   });
   const settings = {};
-  for (const name of ['heartbeat', 'batch_size', 'timeout']) if (options[name] !== undefined) settings[name] = options[name];
+  for (const name of ['heartbeat', 'batch_size', 'timeout', 'selector']) if (options[name] !== undefined) settings[name] = options[name];
 
   let running = null;
   const live = () => {

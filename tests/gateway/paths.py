@@ -31,7 +31,6 @@ GET /_uuids
 GET /favicon.ico
 GET /_reshard
 GET /_reshard/jobs
-POST /_session
 GET /_session
 DELETE /_session
 GET /_users

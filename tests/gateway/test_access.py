@@ -110,7 +110,6 @@ PATHS = [
 async def test_every_bad_credential_gets_the_same_answer(device: Device, http: aiohttp.ClientSession) -> None:
     encoded = base64.b64encode(f"{device.id}:{device.secret}".encode()).decode()
     bad = [
-        None,
         "",
         "Basic",
         "Basic ",
@@ -273,3 +272,32 @@ async def test_a_device_that_synchronises_is_seen_now_and_then_and_goes_on_being
     people.change(tables.device, device.id, expires_at=NOW, last_synchronised_at=None)
     assert (await ask(http, "/passbook/_changes", right))[0] == 401
     assert people.row(device.id).expires_at == NOW
+
+
+@pytest.mark.parametrize("form", ["json", "data"])
+async def test_there_are_no_sessions_and_the_answer_names_basic(
+    device: Device, people: People, http: aiohttp.ClientSession, form: str
+) -> None:
+    sent: dict[str, Any] = {form: {"name": device.id, "password": device.secret}}
+
+    async def begins(**headers: str) -> tuple[int, Any]:
+        async with http.post("/_session", headers=headers, **sent) as response:
+            told = await response.json()
+            assert "Set-Cookie" not in response.headers
+            return response.status, told
+
+    status, told = await begins()
+    assert (status, told["code"], "HTTP Basic" in told["reason"]) == (401, "credentials_missing", True)
+    assert (await ask(http, "/passbook", None))[1] == told  # whatever is asked for without a credential
+    status, told = await begins(**device.headers)
+    assert (status, told["error"], told["code"], "HTTP Basic" in told["reason"]) == (
+        404,
+        "not_found",
+        "no_sessions",
+        True,
+    )
+    # A cookie counts for nothing, with whatever name.
+    cookie = {"Cookie": f"AuthSession={device.id}:{device.secret}; session={device.secret}"}
+    assert (await begins(**cookie))[0] == 401
+    people.change(tables.device, device.id, revoked_at=NOW)
+    assert (await begins(**device.headers))[1]["code"] == "revoked"

@@ -105,6 +105,25 @@ async def test_it_pulls_attachments(reader: Couch, couch: Couch, device: Device)
     assert (image["_rev"], image["_attachments"]["image"]["data"]) == (written[3]["rev"], picture)
 
 
+async def test_it_pulls_what_a_selector_names_and_hears_of_what_was_taken_away(
+    reader: Couch, couch: Couch, device: Device
+) -> None:
+    loan = {"_id": "loan:1", "type": "loan", "client_id": 1}
+    written = await couch.write(device.database, loan, {"_id": "savings:1", "type": "savings", "client_id": 1})
+    target = await reader.create()
+    selector = {"type": {"$in": ["loan", "loan_schedule"]}}
+    done = await pulls(reader, device, target, selector=selector)
+    assert done["ok"] is True, done
+    assert await documents(reader, target) == {"loan:1"}
+    assert (await pulls(reader, device, target, selector=selector, continuous=True))["ok"] is True
+    await couch.write(device.database, {**loan, "_id": "loan:2"}, {"_id": "savings:2", "type": "savings"})
+    await eventually(reader, target, "loan:2")
+    await couch.write(device.database, {"_id": "loan:1", "_rev": written[0]["rev"], "_deleted": True})
+    async with asyncio.timeout(15):
+        while await documents(reader, target) != {"loan:2"}:  # noqa: ASYNC110 - there is nothing that tells
+            await asyncio.sleep(0.1)
+
+
 async def test_it_pulls_for_ever_until_it_is_revoked(
     reader: Couch, couch: Couch, device: Device, people: People, process: GatewayProcess
 ) -> None:

@@ -8,7 +8,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 import pytest
@@ -19,8 +19,9 @@ from passbook.settings import Settings
 from sync_gateway import bodies
 from sync_gateway.answers import Problem
 from sync_gateway.app import Parts, build, serving
+from sync_gateway.buckets import Buckets
 from sync_gateway.credentials import DatabaseCredentials
-from sync_gateway.limits import Bounds, Buckets, Limits
+from sync_gateway.limits import Bounds, Limits
 from sync_gateway.proxy import Upstream
 from tests.gateway.conftest import Device, People, running_gateway, settled
 from tests.support.couch import Couch
@@ -56,7 +57,12 @@ class Held:
 
     url: str
     release: asyncio.Event
-    reached: int = 0
+    #: What was asked for, in this order: the last segments of the paths.
+    paths: list[str] = field(default_factory=list)
+
+    @property
+    def reached(self) -> int:
+        return len(self.paths)
 
     async def until_reached(self, count: int) -> None:
         await until(lambda: self.reached >= count)
@@ -64,8 +70,8 @@ class Held:
 
 @contextlib.asynccontextmanager
 async def held(credentials: DatabaseCredentials, parts: Parts) -> AsyncIterator[Held]:
-    async def wait(_: web.Request) -> web.Response:
-        made.reached += 1
+    async def wait(request: web.Request) -> web.Response:
+        made.paths.append(request.path.rpartition("/")[2])
         await made.release.wait()
         return web.Response(body=b'{"last_seq":"1","pending":0}\n', content_type="application/json")
 
@@ -94,29 +100,6 @@ async def status_of(http: aiohttp.ClientSession, url: str, device: Device) -> tu
     async with http.get(url, headers=device.headers) as response:
         body = await response.json()
         return response.status, body.get("code", ""), response.headers.get("Retry-After")
-
-
-async def test_requests_of_a_device_and_of_a_person_at_once(
-    credentials: DatabaseCredentials, people: People
-) -> None:
-    device = somebody(people)
-    second, other = second_device(people, device), somebody(people, 1)
-    async with (
-        held(credentials, parts_with(device_requests=3, person_requests=5)) as gateway,
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
-    ):
-        url = f"{gateway.url}/passbook/loan:1"
-        mine = [asyncio.create_task(status_of(http, url, device)) for _ in range(3)]
-        await gateway.until_reached(3)
-        assert await status_of(http, url, device) == (429, "too_many_requests", "5")
-        mine += [asyncio.create_task(status_of(http, url, second)) for _ in range(2)]
-        await gateway.until_reached(5)
-        assert await status_of(http, url, second) == (429, "too_many_requests", "5")
-        theirs = asyncio.create_task(status_of(http, url, other))
-        await gateway.until_reached(6)
-        gateway.release.set()
-        assert {status for status, _, _ in await asyncio.gather(*mine, theirs)} == {200}
-        assert (await status_of(http, url, device))[0] == 200  # what has ended counts no more
 
 
 async def test_feeds_have_a_limit_of_their_own_and_leave_room(

@@ -81,7 +81,7 @@ async def test_what_is_counted(
         assert number(text, count, route="other", method="GET", status="404") == 1
         assert number(text, count, route="other", method="GET", status="401") == 1
         assert number(text, count, route="other", method="other", status="404") == 1
-        assert number(text, "passbook_gateway_refusals_total", rule="unknown") == 1
+        assert number(text, "passbook_gateway_refusals_total", rule="credentials_missing") == 1
         assert number(text, "passbook_gateway_refusals_total", rule="not_found") == 3
         assert number(text, "passbook_gateway_request_seconds_count", route="document") == 2
         assert number(text, "passbook_gateway_request_seconds_count", route="changes") == 0  # live feeds aside

@@ -21,8 +21,11 @@ function options(query, body) {
       throw bad('`doc_ids` filter parameter is not a list of doc ids.');
     }
     result.doc_ids = ids;
+  } else if (filter === '_selector') {
+    if (!body || typeof body.selector !== 'object' || body.selector === null) throw bad('Selector error: expected a JSON object');
+    result.selector = body.selector;
   } else if (filter !== '') {
-    throw bad('The embedded server knows no filter but _doc_ids.');
+    throw bad('The embedded server knows no filter but _doc_ids and _selector.');
   }
   const { seq_interval: interval = '1' } = query;
   if (!/^\+?0*[1-9]\d*$/.test(interval)) throw bad('invalid_seq_interval');
