@@ -20,6 +20,9 @@ COMMON_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
 }
 
+#: On answers to devices, where it is known: `checked_at` of the copy, found out before CouchDB was asked.
+CHECKED_AT = "Passbook-Checked-At"
+
 _REFUSALS = {
     "unknown": "Name or password is incorrect.",
     "revoked": "This device's access has been withdrawn.",
