@@ -21,6 +21,8 @@ COMMON_HEADERS = {
 }
 
 _BASIC = "Send the device's name and password as HTTP Basic with every request: there are no sessions here."
+#: On answers to devices, where it is known: `checked_at` of the copy, found out before CouchDB was asked.
+CHECKED_AT = "Passbook-Checked-At"
 
 _REFUSALS = {
     "credentials_missing": _BASIC,

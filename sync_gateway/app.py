@@ -6,15 +6,26 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import structlog
 from aiohttp import HttpVersion11, web
 
+from passbook.freshness import in_words
 from passbook.origins import Origins
 from passbook.settings import Settings
 from sync_gateway import bodies, compress, routes, selectors, writes
-from sync_gateway.answers import Problem, answer, encoded, no_sessions, not_found, read_only, unavailable
+from sync_gateway.answers import (
+    CHECKED_AT,
+    Problem,
+    answer,
+    encoded,
+    no_sessions,
+    not_found,
+    read_only,
+    unavailable,
+)
 from sync_gateway.checkpoints import Checkpoints
 from sync_gateway.cors import Cors
 from sync_gateway.credentials import Credentials, Principal
@@ -36,6 +47,8 @@ RECEIPT = "/wiped"
 SESSION = ("POST", "/_session")
 DEVICE = web.RequestKey("device", str)
 FEED = web.RequestKey("feed", str)
+#: `checked_at` of the copy that is read.
+FRESHNESS = web.RequestKey("freshness", str)
 #: What a request is counted as whose device hung up, or was cut off, before it was answered.
 HUNG_UP = 499
 COME_LATER = (429, 503)
@@ -174,6 +187,8 @@ class Gateway:
             return answer({"couchdb": "Welcome", "version": "3.5.0", "vendor": {"name": "Passbook"}})
         if not principal.database_ready:
             raise unavailable("The database is being prepared.", code="not_ready")
+        if freshness := in_words(principal.checked_at):
+            request[FRESHNESS] = freshness
         body: Any = None if match.route.body is None else await match.route.body.read(request, ticket.decode)
         if match.route.name == "changes":
             body = selectors.applied(match.query.get("filter", ""), body)
@@ -311,6 +326,13 @@ async def _continue(request: web.Request) -> None:
         request.writer.output_size = 0
 
 
+async def _tell_freshness(request: web.Request, response: web.StreamResponse) -> None:
+    """Say up to when the copy is complete; not with an error, which is no answer from the copy."""
+    told = request.get(FRESHNESS)
+    if told is not None and response.status < HTTPStatus.BAD_REQUEST:
+        response.headers[CHECKED_AT] = told
+
+
 def build(credentials: Credentials, upstream: Upstream, parts: Parts | None = None) -> web.Application:
     """The application. `upstream` is opened and closed with it; `credentials` stay the caller's."""
     parts = parts or Parts.new()
@@ -335,6 +357,7 @@ def build(credentials: Credentials, upstream: Upstream, parts: Parts | None = No
     parts.metrics.show(couchdb)
     application[LIMITS] = parts.limits
     application.on_response_prepare.append(parts.cors.prepare)
+    application.on_response_prepare.append(_tell_freshness)
     application.cleanup_ctx.append(connected)
     application.on_shutdown.append(gateway.drain)
     return application

@@ -10,14 +10,14 @@ from __future__ import annotations
 from aiohttp import hdrs, web
 
 from passbook.origins import Origins
-from sync_gateway.answers import COMMON_HEADERS
+from sync_gateway.answers import CHECKED_AT, COMMON_HEADERS
 
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "DELETE, GET, HEAD, POST, PUT",
     "Access-Control-Allow-Headers": "Accept, Authorization, Content-Type, If-None-Match",
     "Access-Control-Max-Age": "600",
 }
-_EXPOSED = "ETag, Retry-After"
+_EXPOSED = f"ETag, {CHECKED_AT}, Retry-After"
 
 
 class Cors:

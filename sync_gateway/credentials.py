@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from passbook import freshness
 from passbook.audit.chain import Head
 from passbook.credentials import same_secret
 from passbook.database import async_sql_engine, database_url
@@ -50,6 +51,8 @@ class Principal:
     unseen: bool = False
     #: When the database was last written to, as far as was known when this was found out.
     written: datetime | None = None
+    #: Up to when the copy was known to be complete when this was found out (`passbook.freshness`).
+    checked_at: datetime | None = None
     #: Of the database and of the credential: what changes when either is replaced under the same name.
     generation: int = 1
     digest: bytes = field(default=b"", repr=False)
@@ -115,6 +118,7 @@ _LOOKUP = (
         # Not joined: PostgreSQL, which cannot know that there is one row, would plan for hundreds of thousands.
         select(tenant.c.open).scalar_subquery().label("open"),
         written.c.at.label("written"),
+        freshness.checked_at(person.c.id).label("checked_at"),
         (
             func.coalesce(device.c.last_synchronised_at, device.c.created_at - SEEN_EVERY) < func.now() - SEEN_EVERY
         ).label("unseen"),
@@ -154,6 +158,7 @@ def _principal(found: Any, asked_at: float) -> Principal:
         found.expires_at,
         unseen=found.unseen,
         written=found.written,
+        checked_at=found.checked_at,
         generation=found.generation,
         digest=bytes(found.secret_digest),
         known_at=asked_at,
@@ -327,7 +332,7 @@ class DatabaseCredentials:
         same = same_secret(secret, None if principal is None else principal.digest)
         if principal is None or not same or not self.known.still_good(principal):
             raise unavailable()
-        return replace(principal, unseen=False)
+        return replace(principal, unseen=False, checked_at=None)  # what became of the copy nobody can tell
 
     async def _rows(self, query: Executable, parameters: Mapping[str, Any]) -> Sequence[Any]:
         return await self._answered(self._executed(query, parameters))

@@ -20,6 +20,7 @@ from yarl import URL
 
 from passbook import patience
 from passbook.couch_access import NOBODY, CouchAccess
+from passbook.freshness import in_words
 from sync_gateway import routes
 from sync_gateway.answers import Problem, answer, not_found, unavailable
 from sync_gateway.credentials import Principal
@@ -103,7 +104,7 @@ class Upstream:
             await self._session.close()
 
     async def info(self, principal: Principal) -> web.Response:
-        """What CouchDB says about the database, without its real name, and whose it is."""
+        """What CouchDB says about the database, without its real name; whose it is, and up to when it is complete."""
         upstream = await self._request(principal, "GET", self._url(principal, (), {}), {})
         async with upstream:
             await _raise_for_status(upstream, principal)
@@ -114,7 +115,8 @@ class Upstream:
             except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
                 raise _unreachable(error) from None
         kept = {name: said[name] for name in _INFO_FIELDS if name in said}
-        return answer({"db_name": routes.DATABASE, "person": principal.person_id, **kept})
+        told = {"person": principal.person_id, **kept, "checked_at": in_words(principal.checked_at)}
+        return answer({"db_name": routes.DATABASE, **told})
 
     async def failing(self, people: Sequence[Principal]) -> str:
         """Why devices cannot read from CouchDB; empty if they can. Tries it with a token, and as these people."""

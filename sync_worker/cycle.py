@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from passbook.couch import CouchClient, DatabaseMissing
 from passbook.progress import Reporter, Silent
 from passbook.scope import type_of
-from sync_worker import failures, manifests, provision, scope_changes, state, withdrawal
+from sync_worker import completeness, failures, manifests, noting, provision, scope_changes, state
 from sync_worker.concurrency import each, each_of
 from sync_worker.doubts import Doubts
 from sync_worker.ledger.reader import Batch, Failure, LedgerReader
@@ -33,7 +33,7 @@ from sync_worker.reading import Pace, batches
 from sync_worker.rebuild import Rebuilder
 from sync_worker.run import People, Run, Summary
 from sync_worker.scopes import Holder
-from sync_worker.state import MANIFESTS, Copies, Written
+from sync_worker.state import Copies, Written
 from sync_worker.upkeep import Upkeep
 from sync_worker.verifying import Verifier
 from sync_worker.withdrawal import Withdrawals
@@ -142,12 +142,14 @@ class Worker:
         run = Run.of(people, await asyncio.to_thread(self.reader.lookups), pace)
         troubled = await asyncio.to_thread(self._database.run, failures.clients)
         await provision.make_databases(self.couch, self._database, people.holders)
+        await self._find_lost(run)
         await self._take_back(run)
         clients = sorted(run.holders_of)
         await self._copy(run, clients, reporter)
         without = [holder for holder in run.holders.values() if not holder.scope.clients]
         await self._manifests(run, without, await self._on_record([holder.id for holder in without]))
         await self._compact(run)
+        run.lost |= run.lacking - run.troubled()
         await self._rebuild_lost(run)
         for column, code in sorted(run.context.unknown - self._told):
             log.warning("unknown code in the ledger", column=column, code=code)
@@ -157,10 +159,22 @@ class Worker:
         recovered = (troubled if run.all else troubled.intersection(clients)) - run.failures.keys()
         if self.failed or recovered:
             await asyncio.to_thread(self._database.run, failures.record, self.failed, recovered)
+        # Before the changes of scope count as carried out: until then nothing is told of these people.
+        await asyncio.to_thread(self._database.run, completeness.note, run)
         await self._finish(run)
         run.summary.clients = len(clients)
         run.summary.failures = len(run.failures)
         return run
+
+    async def _find_lost(self, run: Run) -> None:
+        """Databases to rebuild. A full pass looks which are there: one that never changes would not be missed."""
+        run.lost, run.lacking = await asyncio.to_thread(
+            self._database.run, completeness.to_rebuild, list(run.holders)
+        )
+        gone = await provision.missing(self.couch, run.holders.values()) if run.all else []
+        if gone:
+            await asyncio.to_thread(self._database.run, completeness.lost, gone)
+        run.lost |= set(gone)
 
     async def _take_back(self, run: Run) -> None:
         """Tombstones for what people may no longer have, before anything new is written.
@@ -351,7 +365,7 @@ class Worker:
 
     async def _record(self, run: Run, written: Sequence[Written]) -> None:
         if written:
-            await asyncio.to_thread(self._database.run, _note, written, run.counting)
+            await asyncio.to_thread(self._database.run, noting.note, written, run.counting)
 
     async def _compact(self, run: Run) -> None:
         """Begin to throw away the bodies under tombstones; `withdrawals` see to the end of it beside the passes."""
@@ -363,7 +377,7 @@ class Worker:
 
         Unless they are gone because their person was erased while the pass ran.
         """
-        rebuilder = Rebuilder(self._parts, partial(_note, counting=run.counting))
+        rebuilder = Rebuilder(self._parts, partial(noting.note, counting=run.counting))
         for person_id in sorted(run.lost):
             written = await rebuilder.rebuild(run.holders[person_id], run.context)
             if written is None:
@@ -377,19 +391,3 @@ class Worker:
         if run.pending:
             failed = {person_id: run.contents[person_id].left_out for person_id in run.pending}
             await asyncio.to_thread(self._database.run, scope_changes.finish, run.pending, failed)
-
-
-def _note(connection: Connection, written: Sequence[Written], counting: dict[str, int]) -> None:
-    """Record what was written, and in the same transaction whose database has bodies to throw away, and counts."""
-    state.record(connection, written)
-    # With a change of scope, a page that goes on may have lost what was before a day.
-    withdrawal.mark(
-        connection,
-        {
-            document.person_id
-            for document in written
-            if document.document_id not in MANIFESTS
-            and (document.deleted or (document.person_id in counting and not document.gained))
-        },
-    )
-    scope_changes.count(connection, counting, written)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, func, update
 
@@ -12,10 +12,12 @@ from passbook.credentials import principal
 from passbook.erasure import erase
 from passbook.servicedb.engine import ServiceDatabase
 from passbook.servicedb.tables import person
+from sync_worker.concurrency import each
 from sync_worker.scopes import Holder, Leaver
 
 #: Databases made between two commits: what a crash costs is repeating so many idempotent requests.
 _CHUNK = 200
+_LOOKS_AT_ONCE = 4
 
 
 async def make_databases(couch: CouchClient, database: ServiceDatabase, holders: Sequence[Holder]) -> int:
@@ -32,6 +34,17 @@ async def make_databases(couch: CouchClient, database: ServiceDatabase, holders:
             if one.id not in ready:
                 await couch.delete_database(one.database)
     return len(missing)
+
+
+async def missing(couch: CouchClient, holders: Iterable[Holder]) -> list[str]:
+    """Those of the people whose database is not there. One request, unless some are."""
+    there = set(await couch.databases())
+    doubtful = [holder for holder in holders if holder.database not in there]
+
+    async def look(holder: Holder) -> str | None:
+        return None if await couch.database_exists(holder.database) else holder.id
+
+    return sorted(filter(None, await each(_LOOKS_AT_ONCE, doubtful, look)))
 
 
 async def make_again(couch: CouchClient, database: ServiceDatabase, holder: Holder) -> bool:

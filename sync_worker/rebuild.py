@@ -18,7 +18,7 @@ from passbook import couch_copies
 from passbook.couch import DatabaseMissing
 from passbook.witness.keeper import Keeper
 from projections.context import Context
-from sync_worker import provision, state
+from sync_worker import completeness, provision, state
 from sync_worker.expecting import Expected, expected
 from sync_worker.parts import Parts
 from sync_worker.scopes import Holder
@@ -49,6 +49,9 @@ class Rebuilder:
         if not await couch_copies.lost(self._parts.couch, holder.database, beside=beside):
             log.warning("a database is missing on a node of CouchDB only, or a node is away", person=holder.id)
             return None
+        # Until it is whole again nothing is told of how complete it is; and if we do not live to end it, the next
+        # pass begins anew, though the record says that everything is there.
+        await asyncio.to_thread(self._parts.database.run, completeness.lost, [holder.id])
         if not await provision.make_again(self._parts.couch, self._parts.database, holder):
             return None
         try:
@@ -70,14 +73,16 @@ class Rebuilder:
             if key not in should.documents and not should.untold(key, copy)
         ]
         await self._restore(holder, gone + live, should.as_of)
+        as_of, lacking = should.as_of, bool(should.failed)
         # Once more, since the manifest names the last change, which may just have moved.
         should = await self._expected(holder, context)
         manifest = should.documents.get(MANIFEST)
-        if manifest is None:
-            return len(live)
-        last = Change(MANIFEST, None, manifest, should.known.get(MANIFEST))
-        await self._restore(holder, [last], should.as_of)
-        return len(live) + 1
+        if manifest is not None:
+            last = Change(MANIFEST, None, manifest, should.known.get(MANIFEST))
+            await self._restore(holder, [last], should.as_of)
+        lacking = lacking or manifest is None
+        await asyncio.to_thread(self._parts.database.run, completeness.rebuilt, holder.id, as_of, lacking=lacking)
+        return len(live) + (manifest is not None)
 
     async def _expected(self, holder: Holder, context: Context) -> Expected:
         return await expected(self._parts, holder, context)

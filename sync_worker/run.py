@@ -96,6 +96,8 @@ class Run:
     pending: Pending
     failures: dict[int, Failure] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
+    #: People whose database was rebuilt without a client that could not be read.
+    lacking: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, people: People, lookups: Lookups, pace: Pace) -> Run:
@@ -123,6 +125,14 @@ class Run:
         """By person, the pending change of scope that gets the counts: the last."""
         return {person_id: ids[-1] for person_id, ids in self.pending.items()}
 
+    def troubled(self) -> set[str]:
+        """People of whose clients some could not be read or projected."""
+        return {
+            holder.id
+            for holder in self.holders.values()
+            if not holder.scope.clients.isdisjoint(self.failures.keys())
+        }
+
     def forget(self, people: Iterable[str]) -> None:
         """Leave these people alone from now on: somebody else keeps their copies, by a newer scope than ours."""
         for person_id in people:
@@ -132,3 +142,4 @@ class Run:
                     self.holders_of[client_id].remove(holder)
             self.pending.pop(person_id, None)
             self.lost.discard(person_id)
+            self.lacking.discard(person_id)

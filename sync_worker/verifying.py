@@ -10,7 +10,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ from passbook.progress import Reporter
 from projections import canonical
 from projections.context import Context
 from projections.project import PICTURE_ATTACHMENT, Projected
-from sync_worker import scopes, state
+from sync_worker import completeness, scopes, state
 from sync_worker.concurrency import each
 from sync_worker.expecting import Expected, expected
 from sync_worker.parts import Parts
@@ -33,6 +33,9 @@ from sync_worker.state import MANIFEST, Known, is_stale
 from sync_worker.withdrawal import Withdrawals, mark, old_bodies
 from sync_worker.writer import Change
 
+#: The kind of a finding that is no damage.
+BEHIND = "behind"
+
 _PAGE = 500
 #: Seconds that a repair waits for compaction; what is left then is seen to by the worker.
 REPAIRED_WITHIN = 600.0
@@ -42,9 +45,10 @@ REPAIRED_WITHIN = 600.0
 class Finding:
     """One difference. `kind` is stable:
 
-    * `database_missing`, `security`: the database is not there, or lets others in
-    * `missing`, `changed`, `foreign`: a document is not there, differs, or should not be there
-    * `behind`: the document is what the worker wrote last, and the ledger has moved on since
+    * `behind`: not copied yet. What is there, if anything, is what the worker wrote last, and the ledger or the
+      scope has moved on since; the next pass copies it. No damage: `Report.ok` does not look at it
+    * `database_missing`, `security`: the database was there and is gone, or lets others in
+    * `missing`, `changed`, `foreign`: a document was written and is gone, differs, or should not be there
     * `conflict`: other revisions compete with the right one
     * `old_body`: what left the person's scope can be read by its old revision, or may be on a node that is away
     * `unreadable`: the client cannot be projected (see the dead letters), so its documents were not compared
@@ -58,15 +62,22 @@ class Finding:
 
 @dataclass
 class Report:
-    """What `passbook verify` says."""
+    """What `passbook verify` says. It is `ok` unless something is damaged: what is only `behind` is not."""
 
     ok: bool
     checked: int
     findings: list[Finding]
+    #: The ledger's time at the beginning of the last pass over everybody: so old is the worker's last whole look.
+    last_pass: datetime | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
-        return asdict(self)
+        return {"ok": self.ok, "checked": self.checked, "findings": [asdict(one) for one in self.findings]}
+
+    @property
+    def behind(self) -> int:
+        """How many of the findings are `behind`."""
+        return sum(finding.kind == BEHIND for finding in self.findings)
 
 
 class Verifier:
@@ -95,8 +106,9 @@ class Verifier:
                 report.findings += findings
                 if findings and repair:
                     await self._repair(holder, context, findings)
-                    findings, _ = await self._check(holder, context)
-                report.ok = report.ok and not findings
+                    findings, _ = await self._check(replace(holder, ready=True), context)
+                report.ok = report.ok and all(finding.kind == BEHIND for finding in findings)
+            report.last_pass = await asyncio.to_thread(self._database.run, completeness.last_pass)
         await self._check_old_bodies(report, [holder for holder in holders if holder.ready], repair)
         return report
 
@@ -140,7 +152,7 @@ class Verifier:
 
     async def _check(self, holder: Holder, context: Context) -> tuple[list[Finding], int]:
         if not holder.ready:
-            return [self._finding(holder, "database_missing", "", "the worker has not made it yet")], 0
+            return [self._finding(holder, BEHIND, "", "the worker has not made the database yet")], 0
         if not await self._couch.database_exists(holder.database):
             return [self._finding(holder, "database_missing", "", "CouchDB does not have it")], 0
         findings = await self._check_security(holder)
@@ -154,7 +166,11 @@ class Verifier:
             present.add(leaf.id)
             findings += await self._compare(holder, leaf, should)
         for document_id in should.documents.keys() - present:
-            findings.append(self._finding(holder, "missing", document_id, "not in the database"))
+            known = should.known.get(document_id)
+            if known is None or known.deleted:
+                findings.append(self._finding(holder, BEHIND, document_id, "is not copied yet"))
+            else:
+                findings.append(self._finding(holder, "missing", document_id, "not in the database"))
         return sorted(findings, key=lambda one: one.document), len(present | should.documents.keys())
 
     async def _check_security(self, holder: Holder) -> list[Finding]:
@@ -171,11 +187,11 @@ class Verifier:
         if wanted is None:
             if known is not None and should.untold(leaf.id, known):
                 return []
-            kind = "behind" if known and not known.deleted and _is_ours(leaf, known) else "foreign"
+            kind = BEHIND if known and not known.deleted and _is_ours(leaf, known) else "foreign"
             return [self._finding(holder, kind, leaf.id, "should not be in the database")]
         findings = []
         if canonical.digest_of(leaf.body or {}) != wanted.digest or not _same_picture(leaf, wanted):
-            kind = "behind" if known and _is_ours(leaf, known) else "changed"
+            kind = BEHIND if known and _is_ours(leaf, known) else "changed"
             findings.append(self._finding(holder, kind, leaf.id, "is not what the ledger says"))
         elif known is not None and leaf.revision != known.revision:
             findings.append(self._finding(holder, "changed", leaf.id, f"has revision {leaf.revision}, not ours"))
@@ -194,7 +210,7 @@ class Verifier:
             after = page[-1].id
 
     async def _repair(self, holder: Holder, context: Context, findings: Sequence[Finding]) -> None:
-        if any(finding.kind == "database_missing" for finding in findings):
+        if not holder.ready or any(finding.kind == "database_missing" for finding in findings):
             await Rebuilder(self._parts).rebuild(holder, context)
             return
         if any(finding.kind == "security" for finding in findings):

@@ -21,6 +21,7 @@ from passbook.servicedb.engine import ServiceDatabase
 from passbook.settings import DECLARATIONS, Settings
 from projections import documents
 from projections.documents.base import Part
+from projections.notes import notes
 from projections.words import WordList
 from tests.schemas import ALL, schemas, tag_of, word_lists
 
@@ -79,6 +80,7 @@ of all types together, `{ALL}.json`, to make an app's types from.
 * A field without a value is **absent**. Nothing here depends on today's date: an app reckons what is overdue.
 * A reversed transaction stays in its page with `"reversed": true`.
 """
+    head += "\n" + "\n\n".join(f"## {title}\n\n{text}" for title, text in notes()) + "\n"
     sections.append("## Words\n\nIn documents they stand as they stand here; what an app shows is its own affair.")
     sections += [_words(one) for one in word_lists()]
     return head + "\n" + "\n\n".join(sections) + "\n"

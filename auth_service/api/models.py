@@ -241,6 +241,9 @@ class Me(BaseModel):
     history_from: date | None
     history_months: int | None
     must_change_password: bool
+    checked_at: datetime | None = Field(
+        description="The ledger's time up to which my copy is known to be complete; null: not known."
+    )
 
 
 class Authenticated(TokenAnswer):

@@ -44,8 +44,15 @@ _RELEASE = May(read=ALL)
 _COMPARED = May(read=ALL)
 _COMPARES = May(read=ALL, change="place compared_at anchor lacks")
 _EVERYTHING = May(read=ALL, add=ALL, change=ALL, remove=True)
+#: What `passbook.freshness` reads.
+_FRESHNESS = {
+    "completeness": May(read=ALL),
+    "whole_pass": May(read=ALL),
+    "scope_change": May(read="id person_id carried_out_at"),
+}
 
 _GATEWAY = {
+    **_FRESHNESS,
     "alembic_version": _RELEASE,
     "witnessed": _COMPARED,
     "device": May(
@@ -72,11 +79,14 @@ _SIGN_IN = {
 }
 
 _PEOPLE = _SIGN_IN | {
+    **_FRESHNESS,
     "witnessed": _COMPARED,
     "person": May(
-        read="id username kind state password_hash must_change_password password_changed_at version created_at",
+        read="id username kind state password_hash must_change_password password_changed_at version created_at "
+        "permissions history_from history_months",
         change="password_hash must_change_password password_changed_at changed_at version",
     ),
+    "person_client": May(read="person_id client_id"),
     "device": May(
         read=ALL,
         add="id person_id name platform secret_digest expires_at installation idempotency_digest sealed_secret "
@@ -148,6 +158,8 @@ _WORKER = {
     "projected_document": May(read=ALL, add=ALL, change="client_id digest revision ancestors deleted as_of"),
     # By a trigger, which runs as whoever wrote the document.
     "written": May(read=ALL, add=ALL, change="at"),
+    "completeness": May(read=ALL, add="person_id state as_of", change="state as_of"),
+    "whole_pass": May(read=ALL, change="as_of"),
     "dead_letter": May(
         read=ALL, add="client_id code detail", change="code detail last_seen_at attempts", remove=True
     ),

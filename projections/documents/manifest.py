@@ -54,5 +54,12 @@ class Passbook(Document, tag="passbook"):
     clients: Annotated[list[ClientInScope], about("Clients in scope, by key")]
     counts: Annotated[dict[str, int], about("Number of documents of each type, this one left out")]
     institution: Annotated[Institution, about("The institution")]
-    as_of: Annotated[str, about("Ledger snapshot of the last change, RFC 3339", unit="UTC")]
+    as_of: Annotated[
+        str,
+        about(
+            "Ledger's time of the last change in any of these documents, RFC 3339. It does not move while nothing "
+            "changes: up to when the copy is complete is `checked_at`, which the gateway tells",
+            unit="UTC",
+        ),
+    ]
     history_from: Annotated[Day | None, about("First day of the transactions sent; absent: all of them")] = None

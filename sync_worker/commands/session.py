@@ -41,7 +41,7 @@ def _warn(ledger: LedgerConnection) -> None:
             login=ledger.url.username,
             may=beyond,
             remedy="Use one that may read what Passbook reads and nothing else: "
-            "`passbook worker ledger-grants LOGIN` prints the GRANT statements.",
+            "`passbook ledger grants LOGIN` prints the GRANT statements.",
         )
 
 

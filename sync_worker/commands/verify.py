@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC
 from typing import Annotated
 
 import typer
@@ -25,7 +26,10 @@ def verify(
     person: Annotated[str | None, typer.Option(help="Only this person (user name or id).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare every copy with the ledger; exit 1 if one differs (with --repair: if one still does)."""
+    """Compare every copy with the ledger; exit 1 if one is damaged (with --repair: if one still is).
+
+    What the next pass will copy is listed as behind, and is no damage.
+    """
 
     async def work() -> Report:
         async with worker(outside, database) as one:
@@ -46,7 +50,14 @@ def verify(
             ("kind", "person", "document", "detail"),
             [(f.kind, f.person, f.document, f.detail) for f in report.findings],
         )
-        print(f"{report.checked} documents checked, {len(report.findings)} findings.")
+        print(f"{report.checked} documents checked, {len(report.findings) - report.behind} findings.")
+        if report.behind:
+            since = (
+                f"began {report.last_pass.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+                if report.last_pass
+                else "is still to come"
+            )
+            print(f"{report.behind} behind: not copied yet. The worker's last pass over everybody {since}.")
     if not report.ok:
         raise CheckFailed(
             "The copies are not what the ledger says.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from typing import Annotated
 
 import typer
 
@@ -14,10 +13,10 @@ from passbook.output import Json, print_facts, print_json
 from passbook.progress import reporting
 from passbook.settings import Settings
 from passbook.witness.keeper import keeping
+from sync_worker.commands.ledger import grants
 from sync_worker.commands.session import worker
 from sync_worker.cycle import Worker
 from sync_worker.heartbeat import beating
-from sync_worker.ledger import login as login_rights
 from sync_worker.ledger.reader import Failure
 from sync_worker.loop import Loop
 from sync_worker.run import Summary
@@ -85,16 +84,8 @@ def run(as_json: Json = False) -> None:
         asyncio.run(work())
 
 
-@app.command("ledger-grants")
-def ledger_grants(
-    login: Annotated[
-        str, typer.Argument(help="As the ledger's server writes it: passbook, or 'passbook'@'10.0.0.%'.")
-    ],
-    schema: Annotated[str, typer.Option(help="Before the tables' names: the tenant database of MySQL.")] = "",
-) -> None:
-    """Print the statements that let a login on the ledger read what Passbook reads, and nothing else."""
-    for statement in login_rights.grants(login, schema=schema):
-        print(statement)
+#: By its older name.
+app.command("ledger-grants", hidden=True)(grants)
 
 
 def _print(summary: Summary, as_json: bool) -> None:

@@ -29,6 +29,7 @@ class LedgerConnection:
     def snapshot(self) -> Iterator[tuple[Connection, datetime]]:
         """A connection inside one consistent snapshot, and the snapshot's time by the ledger's clock (UTC).
 
+        The time is never later than the snapshot: what was committed by then is in it.
         Raises `Unavailable` or `Refused` when the ledger cannot be reached.
         """
         with speaking_to("ledger", self.url, "PASSBOOK_LEDGER_URL"), self.engine.connect() as connection:
@@ -36,8 +37,8 @@ class LedgerConnection:
                 # The first statement takes the snapshot; now() is the transaction's start, just before it.
                 taken = connection.execute(text("SELECT now()")).scalar_one()
             else:
-                connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
                 taken = connection.execute(text("SELECT UTC_TIMESTAMP(6)")).scalar_one().replace(tzinfo=UTC)
+                connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
             yield connection, taken.astimezone(UTC)
             connection.rollback()
 

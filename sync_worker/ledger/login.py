@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 
 from sqlalchemy import Connection, select, sql, text
 from sqlalchemy.exc import DBAPIError
 
-from projections.rows import BUSINESS_DATE
 from sync_worker.ledger.connection import LedgerConnection
-from sync_worker.ledger.reader import STATEMENTS
+from sync_worker.ledger.reader import needs
 from sync_worker.ledger.statements import load_sql
 
-#: Read beside what the statements name: two settings, and the business date where it is switched on.
-_SETTINGS = {"c_configuration": {"enabled", "name", "value"}, BUSINESS_DATE[0]: {BUSINESS_DATE[1], "type"}}
 #: What nobody needs and everybody would mind.
 _CONFIDENTIAL = (("m_appuser", "password"), ("m_appselfservice_user", "password"), ("m_note", "note"))
 _GRANT = re.compile(r"GRANT (?P<privileges>.+?) ON (?P<what>\S+) TO ", re.IGNORECASE)
@@ -36,22 +32,17 @@ def too_much(ledger: LedgerConnection) -> list[str]:
 
 
 def grants(login: str, *, schema: str = "") -> Iterator[str]:
-    """The statements that let a login read what Passbook reads. A column that not every ledger has is by itself.
+    """The statements that let a login read what Passbook reads; at the end those that may fail, a column each.
 
     `schema` goes before the tables' names where the server wants one.
     """
-    needed: dict[str, set[str]] = defaultdict(set, {table: set(columns) for table, columns in _SETTINGS.items()})
-    optional: dict[str, set[str]] = defaultdict(set)
-    for statement in STATEMENTS:
-        for table, column in statement.keys:
-            needed[table].add(column)
-        for field in statement.fields:
-            (optional if field.optional else needed)[field.table].add(field.column)
-    for table in sorted(needed):
-        name = f"{schema}.{table}" if schema else table
-        yield f"GRANT SELECT ({', '.join(sorted(needed[table]))}) ON {name} TO {login};"
-        for column in sorted(optional[table] - needed[table]):
-            yield f"GRANT SELECT ({column}) ON {name} TO {login};  -- if there is such a column"
+    read = needs()
+    before = f"{schema}." if schema else ""
+    for table, columns in sorted(read.required.items()):
+        yield f"GRANT SELECT ({', '.join(sorted(columns))}) ON {before}{table} TO {login};"
+    for table, columns in sorted(read.optional.items()):
+        for column in sorted(columns):
+            yield f"GRANT SELECT ({column}) ON {before}{table} TO {login};  -- if there is such a column"
 
 
 def _can_read(ledger: LedgerConnection, table: str, column: str) -> bool:

@@ -16,7 +16,15 @@ from projections import rows, vocabulary
 from projections.money import DEFAULT_ROUNDING, ROUNDING_MODES
 from sync_worker.ledger.connection import LedgerConnection
 from sync_worker.ledger.pictures import Pictures
-from sync_worker.ledger.statements import BadRow, BoundStatement, Schema, Statement, lacking, load_sql
+from sync_worker.ledger.statements import (
+    BadRow,
+    BoundStatement,
+    Schema,
+    Statement,
+    columns_named,
+    lacking,
+    load_sql,
+)
 
 _T = TypeVar("_T")
 
@@ -53,6 +61,40 @@ STATEMENTS: tuple[Statement[Any], ...] = (
     CURRENCIES,
     ORGANISATION_CURRENCIES,
 )
+
+#: Statements that read a single value, by name: no row type says what they select.
+QUERIES: tuple[str, ...] = ("rounding_mode", "business_date_rule")
+#: The same, where the ledger says so.
+SOME_QUERIES: tuple[str, ...] = ("business_date",)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Columns that are read, by table: those that a ledger must have, and those that are read where it has them."""
+
+    required: dict[str, set[str]]
+    optional: dict[str, set[str]]
+
+
+def needs() -> Needs:
+    """What the login on the ledger must be able to read: all that any statement names."""
+    required: dict[str, set[str]] = defaultdict(set)
+    optional: dict[str, set[str]] = defaultdict(set)
+    for name in QUERIES:
+        for table, column in columns_named(load_sql(name)):
+            required[table].add(column)
+    for name in SOME_QUERIES:
+        for table, column in columns_named(load_sql(name)):
+            optional[table].add(column)
+    for statement in STATEMENTS:
+        for table, column in statement.keys:
+            required[table].add(column)
+        for one in statement.fields:
+            (optional if one.optional else required)[one.table].add(one.column)
+    return Needs(
+        dict(required), {table: columns - required.get(table, set()) for table, columns in optional.items()}
+    )
+
 
 _VISIBILITY = {
     "loan_statuses": sorted(vocabulary.VISIBLE_LOAN_STATUSES),
@@ -165,7 +207,8 @@ class LedgerReader:
             return as_of
 
     def _schema(self, connection: Connection) -> Schema:
-        tables = sorted(set().union(*(statement.tables for statement in STATEMENTS)) | {"c_configuration"})
+        required = needs().required
+        tables = sorted(required)
         scalar = "SELECT current_schema()" if self._connection.is_postgresql else "SELECT DATABASE()"
         name = connection.execute(text(scalar)).scalar()
         query = text(load_sql("columns")).bindparams(bindparam("tables", expanding=True))
@@ -178,9 +221,10 @@ class LedgerReader:
                     f"The ledger has no table {table}.",
                     remedy="PASSBOOK_LEDGER_URL must name a Fineract tenant database that its user may read.",
                 )
-        for column in ("name", "value", "enabled"):
-            if column not in schema["c_configuration"]:
-                raise lacking("c_configuration", column)
+        for table in tables:
+            for column in sorted(required[table]):
+                if column not in schema[table]:
+                    raise lacking(table, column)
         return schema
 
     def _fetch(

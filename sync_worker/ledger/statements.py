@@ -72,12 +72,11 @@ class Statement(Generic[R]):
         self.name = name
         self.row = row
         self._sql = load_sql(name)
-        tables = {alias: table for table, alias in _SOURCE.findall(self._sql)}
+        tables = _tables(self._sql)
         self.tables = frozenset(tables.values())
         self.fields = tuple(_fields(row, tables))
-        code = "\n".join(line for line in self._sql.splitlines() if not line.startswith("--"))
         #: (table, column) of what the statement joins and filters by; no part of the rows.
-        self.keys = frozenset((tables[alias], column) for alias, column in _KEY.findall(code))
+        self.keys = columns_named(self._sql)
 
     def bind(self, schema: Schema, *, trusted_dates: bool = False) -> BoundStatement[R]:
         """The statement for this ledger; `trusted_dates` if its driver never answers a date as text.
@@ -170,11 +169,23 @@ class BoundStatement(Generic[R]):
         return BadRow(int(values[0]), row, f"{field.table}.{field.column} {problem}")
 
 
+def columns_named(sql: str) -> frozenset[tuple[str, str]]:
+    """(table, column) of all that a statement names, as `alias.column`."""
+    tables = _tables(sql)
+    code = "\n".join(line for line in sql.splitlines() if not line.startswith("--"))
+    return frozenset((tables[alias], column) for alias, column in _KEY.findall(code))
+
+
+def _tables(sql: str) -> dict[str, str]:
+    return {alias: table for table, alias in _SOURCE.findall(sql)}
+
+
 def lacking(table: str, column: str) -> LedgerUnsuitable:
     """The error for a column that is not there, as far as the ledger's user can see."""
     return LedgerUnsuitable(
         f"The ledger's table {table} has no column {column}, or its user may not read it.",
-        remedy="Passbook reads Fineract 1.8 and later; is this tenant database fully upgraded?",
+        remedy="Passbook reads Fineract 1.8 and later; is this tenant database fully upgraded? "
+        "`passbook ledger grants LOGIN` prints what its user must be able to read.",
     )
 
 

@@ -81,7 +81,7 @@ async def test_the_answer_to_a_preflight_needs_no_credential_and_is_the_same_for
         "access-control-allow-credentials": "true",
         "access-control-allow-methods": "DELETE, GET, HEAD, POST, PUT",
         "access-control-allow-headers": "Accept, Authorization, Content-Type, If-None-Match",
-        "access-control-expose-headers": "ETag, Retry-After",
+        "access-control-expose-headers": "ETag, Passbook-Checked-At, Retry-After",
         "access-control-max-age": "600",
     }
     assert dict(headers)["Vary"] == "Origin"
@@ -101,7 +101,7 @@ async def test_every_answer_may_be_read_by_the_app(
                     assert cors(response.headers) == {
                         "access-control-allow-origin": origin,
                         "access-control-allow-credentials": "true",
-                        "access-control-expose-headers": "ETag, Retry-After",
+                        "access-control-expose-headers": "ETag, Passbook-Checked-At, Retry-After",
                     }
                     assert "Origin" in response.headers["Vary"].split(", ")
 

@@ -132,7 +132,12 @@ async def test_a_description_that_comes_in_pieces() -> None:
         http.get(f"{url}/passbook") as response,
     ):
         assert response.status == 200
-        assert await response.json() == {"db_name": "passbook", "doc_count": 7, "update_seq": "7-a"}
+        assert await response.json() == {
+            "db_name": "passbook",
+            "doc_count": 7,
+            "update_seq": "7-a",
+            "checked_at": None,
+        }
 
 
 async def test_one_person_has_few_large_answers_at_a_time_and_the_next_waits_without_a_connection() -> None:

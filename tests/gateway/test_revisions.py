@@ -150,5 +150,6 @@ async def test_what_is_told_of_the_database_names_no_node(device: Device, http: 
         "update_seq",
         "instance_start_time",
         "compact_running",
+        "checked_at",
     }
     assert told["db_name"] == "passbook"

@@ -24,6 +24,7 @@ from tests.support.api import PASSWORD, SECRET, Api
 from tests.support.databases import Postgres
 from tests.support.roles import as_process
 from tests.support.stage import Stage
+from tests.worker.changing import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,6 +126,8 @@ async def test_T38_each_process_does_its_job_by_its_own_role(stage: Stage, tmp_p
             other = "five tall trees by the river"
             answer = await phone.call("POST", "/password", {"current": PASSWORD, "new": other}, token=theirs)
             assert answer.status == 200, answer.body
+            me = await phone.call("GET", "/me", token=theirs)
+            assert (me.status, me["clients"]) == (200, [stage.institution.customer]), me.body
             device = await phone.call("POST", "/devices", {}, token=theirs)
             assert device.status == 201, device.body
             basic = {"Authorization": aiohttp.encode_basic_auth(device["username"], device["password"])}
@@ -137,6 +140,13 @@ async def test_T38_each_process_does_its_job_by_its_own_role(stage: Stage, tmp_p
                     await asyncio.sleep(0.1)
 
             assert await asyncio.wait_for(documents(), 60) > 5
+
+            async def checked() -> bool:
+                return bool((await phone.call("GET", "/me", token=theirs))["checked_at"])
+
+            await until(checked, "the copy is known to be complete")
+            async with session.get(f"{urls['gateway']}/passbook", headers=basic) as got:
+                assert (await got.json())["checked_at"]
             refreshed = await phone.refresh(signed_in["refresh_token"])
             assert refreshed.status == 200, refreshed.body
             listed = await boss.call("GET", "/admin/audit", token=token)

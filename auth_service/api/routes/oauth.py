@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Awaitable
+from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic
+from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 
-from auth_service import people, sessions
+from auth_service import me, sessions
 from auth_service.api import envelope
 from auth_service.api.doors import APerson, Stranger, TheService
 from auth_service.api.models import Authenticated, Me, OAuthProblem, TokenAnswer
@@ -220,9 +222,9 @@ simple = APIRouter(tags=["signing in"])
 _basic = HTTPBasic(scheme_name="basic", auto_error=False)
 
 
-def me_of(person: people.Person) -> Me:
+def me_of(connection: Connection, person_id: str) -> Me:
     """What a person is told about themselves."""
-    return Me(**{name: getattr(person, name) for name in Me.model_fields})
+    return Me(**asdict(me.show(connection, person_id)))
 
 
 @simple.post(
@@ -254,16 +256,16 @@ async def authentication(
 
     def work() -> Authenticated:
         with service.database.begin() as connection:
-            me = me_of(people.show(connection, opened.principal.id))
-        return Authenticated(**_tokens(service, opened, PEOPLE).model_dump(), authenticated=True, me=me)
+            mine = me_of(connection, opened.principal.id)
+        return Authenticated(**_tokens(service, opened, PEOPLE).model_dump(), authenticated=True, me=mine)
 
     return await run_in_threadpool(work)
 
 
 def _who(door: APerson) -> Me:
     """The person whose access token it is, and what they may see; also while the password must be changed."""
-    with door.enter(with_old_password=True) as (connection, me):
-        return me_of(people.show(connection, me.id))
+    with door.enter(with_old_password=True) as (connection, caller):
+        return me_of(connection, caller.id)
 
 
 simple.get("/me", summary="Who I am", responses=envelope.documented(401, 403))(_who)

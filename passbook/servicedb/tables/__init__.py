@@ -26,7 +26,7 @@ from passbook.servicedb.tables.people import (
     scope_change,
     wipe_order,
 )
-from passbook.servicedb.tables.projection import dead_letter, projected_document, written
+from passbook.servicedb.tables.projection import completeness, dead_letter, projected_document, whole_pass, written
 
 __all__ = [
     "activation",
@@ -35,6 +35,7 @@ __all__ = [
     "approval",
     "audit_event",
     "audit_repeat",
+    "completeness",
     "dead_letter",
     "device",
     "device_checkpoint",
@@ -49,6 +50,7 @@ __all__ = [
     "sign_in_counter",
     "signing_key",
     "tenant",
+    "whole_pass",
     "wipe_order",
     "witnessed",
     "written",

@@ -6,6 +6,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     DateTime,
     ForeignKey,
@@ -44,6 +45,40 @@ written = Table(
     metadata,
     Column("person_id", Text, ForeignKey("person.id", ondelete="CASCADE"), primary_key=True),
     Column("at", DateTime(timezone=True), nullable=False),
+)
+
+#: One row: the ledger's time at the beginning of the last pass over everybody. Null before the first.
+whole_pass = Table(
+    "whole_pass",
+    metadata,
+    Column(
+        "singleton",
+        Boolean,
+        CheckConstraint("singleton", name="singleton"),
+        primary_key=True,
+        server_default=text("true"),
+    ),
+    instant("as_of"),
+)
+
+#: How complete somebody's copy is. Written when that changes, not in every pass; no row: never copied.
+#:
+#: * `complete`: up to the last whole pass, or to `as_of` if that is later
+#: * `behind`: since `as_of` some client could not be copied
+#: * `lacking`: rebuilt without a client that could not be read; rebuilt again when all of them can be
+#: * `rebuilding`: lost, or being filled; the next pass rebuilds it from the beginning
+completeness = Table(
+    "completeness",
+    metadata,
+    Column("person_id", Text, ForeignKey("person.id", ondelete="CASCADE"), primary_key=True),
+    Column(
+        "state",
+        Text,
+        CheckConstraint("state IN ('complete', 'behind', 'lacking', 'rebuilding')", name="state"),
+        nullable=False,
+    ),
+    #: By the ledger's clock; null: there is no time up to which it is known to be complete.
+    instant("as_of"),
 )
 
 #: A client that could not be projected, with its reason; the others go on without it.

@@ -1,2 +1,4 @@
 -- The day the books are on; read only where the institution moves it itself.
-SELECT date FROM m_business_date WHERE type = 'BUSINESS_DATE'
+SELECT d.date
+FROM m_business_date d
+WHERE d.type = 'BUSINESS_DATE'

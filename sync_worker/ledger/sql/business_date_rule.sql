@@ -1,2 +1,4 @@
 -- Whether the institution moves its business date itself.
-SELECT 1 FROM c_configuration WHERE name = 'enable-business-date' AND enabled
+SELECT 1
+FROM c_configuration s
+WHERE s.name = 'enable-business-date' AND s.enabled
