@@ -30,11 +30,9 @@ from passbook.declarations import DECLARATIONS, PREFIX, SERVERS, Declaration
 from passbook.errors import Refused
 from passbook.origins import SETTING as ORIGINS
 from passbook.origins import is_origin
+from passbook.setting_text import IN_FILE, text_of
 
 _SHORTEST_SECRET = 32
-#: At the end of a variable's name: the value stands in the file that it names.
-_IN_FILE = "_FILE"
-_LONGEST_FILE = 65_536  # bytes
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -143,7 +141,7 @@ class Settings:
                 wrong = f"{variable} is not a setting of Passbook; {meant[0]} is."
                 raise Refused(wrong, remedy="Left as it is, the setting you mean would silently have its default.")
         values = {
-            declaration.name: _value(declaration, _text(declaration, environ)) for declaration in DECLARATIONS
+            declaration.name: _value(declaration, text_of(declaration, environ)) for declaration in DECLARATIONS
         }
         for server in SERVERS:
             url, user, password = (values[f"{server}_{part}"] for part in ("url", "user", "password"))
@@ -257,41 +255,9 @@ def unknown(environ: Mapping[str, str]) -> list[str]:
         for name in environ
         if name.startswith(PREFIX)
         and name not in known
-        and name.removesuffix(_IN_FILE) not in known
+        and name.removesuffix(IN_FILE) not in known
         and "_TEST_" not in name
     )
-
-
-def _text(declaration: Declaration, environ: Mapping[str, str]) -> str:
-    """What a setting is given as, by its variable or in the file that `…_FILE` names; empty if it is not given."""
-    in_file = declaration.variable + _IN_FILE
-    text, path = environ.get(declaration.variable, ""), environ.get(in_file, "").strip()
-    if path:
-        if text:
-            raise Refused(f"{declaration.variable} and {in_file} are both set.", remedy="Leave one of them out.")
-        text = _read(in_file, path)
-    if "\0" in text:
-        raise Refused(f"{declaration.variable} has a NUL character in it, which nothing here can have.")
-    # An editor, and what makes secrets out of text, ends it with a line's end that nobody means.
-    return re.sub(r"\r?\n\Z", "", text) if declaration.verbatim else text.strip()
-
-
-def _read(variable: str, path: str) -> str:
-    # The path is not repeated: it may be the secret itself, put into the wrong variable.
-    remedy = "It names a file with the value alone, which the user who runs Passbook can read."
-    try:
-        with open(path, "rb") as file:
-            held = file.read(_LONGEST_FILE + 1)
-        if len(held) > _LONGEST_FILE:
-            raise Refused(f"{variable} names a file of more than {_LONGEST_FILE} bytes.", remedy=remedy)
-        text = held.decode()
-    except OSError as error:
-        raise Refused(f"{variable} names no file that can be read ({error.strerror}).", remedy=remedy) from None
-    except ValueError:  # not UTF-8, or no path at all
-        raise Refused(f"{variable} names no file of text in UTF-8.", remedy=remedy) from None
-    if not text.strip("\r\n"):
-        raise Refused(f"{variable} names a file that is empty.", remedy=remedy)
-    return text
 
 
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
