@@ -104,7 +104,7 @@ class Upstream:
             await self._session.close()
 
     async def info(self, principal: Principal) -> web.Response:
-        """What CouchDB says about the database, without its real name; whose it is, and up to when it is complete."""
+        """What CouchDB says about the database, without its real name; whose it is, and how fresh."""
         upstream = await self._request(principal, "GET", self._url(principal, (), {}), {})
         async with upstream:
             await _raise_for_status(upstream, principal)
