@@ -124,6 +124,10 @@ class PouchClient:
         event = await self.ask({"cmd": "get", "id": document_id})
         return event.get("doc")
 
+    async def heed(self, document_id: str) -> None:
+        """From now on an event `heard` at each change of a local document, with all that is there then."""
+        await self.ask({"cmd": "heed", "id": document_id})
+
     async def put(self, document: dict[str, Any]) -> dict[str, Any]:
         """Write into the local store."""
         return await self.ask({"cmd": "put", "doc": document})

@@ -12,7 +12,7 @@ from sqlalchemy import ARRAY, Connection, Text, any_, func, literal, select, tex
 
 from passbook.servicedb.tables import person, projected_document
 
-#: Sorts after every other id: CouchDB applies a bulk write, and PouchDB a batch, in the order of ids.
+#: Sorts after every other id: CouchDB applies a bulk write in the order of ids.
 MANIFEST = "~passbook"
 
 #: The manifest's id up to schema 1. Where one is left, it goes when the new one is written.

@@ -5,7 +5,8 @@
 //   await checkOwner(copy, person);                             // before anything of it is shown
 //
 // `person` is what `POST /devices` answered, or whoseIs(credential).
-import { join } from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 
 export const MANIFEST = '~passbook';
 const OWNER = '_local/owner'; // stays on this device: it is in no replication
@@ -36,6 +37,7 @@ export const pathOf = (folder, person) => join(folder, person);
 /** The copy of this person, new or as it was left. Throws NotTheirs for one that is another's. */
 export async function openCopy(PouchDB, path, person) {
   if (!/^[a-z0-9-]+$/.test(person)) throw new Error('This is no id of a person.');
+  await mkdir(dirname(path), { recursive: true }); // LevelDB makes the last folder alone
   const copy = new PouchDB(path);
   try {
     const { doc_count: count } = await copy.info();

@@ -9,7 +9,7 @@
 // are the first line of standard input. Every line of standard output is an event:
 //
 //   ready · change {ids, deleted, read, written} · paused {error?} · active · complete {ok, read, written, status}
-//   denied {id, …} · error {status, name, message, body} · docs {docs} · doc {doc} · info {…} · changes {ids} · stopped
+//   denied {id, …} · error {status, name, message, body} · docs {docs} · doc {doc} · info {…} · heard {docs} · stopped
 //
 // Every further line of standard input is a command:
 //
@@ -19,7 +19,8 @@
 //   {"cmd":"replicate"} once   {"cmd":"live"}   {"cmd":"cancel"} ends the live replication
 //   {"cmd":"sync"} both ways, once   {"cmd":"put","doc":{…}} into the local store
 //   {"cmd":"docs","startkey":…,"endkey":…,"conflicts":true}   {"cmd":"get","id":…}
-//   {"cmd":"changes"} ids in the order in which the local store got them   {"cmd":"info"}   {"cmd":"stop"}
+//   {"cmd":"heed","id":…} at each change of that document in the local store, all that it holds then
+//   {"cmd":"info"}   {"cmd":"stop"}
 
 import { createInterface } from 'node:readline';
 import PouchDB from 'pouchdb';
@@ -114,9 +115,14 @@ async function main(options) {
       await ours();
       answer(command, 'doc', { doc: await local.get(command.id, { attachments: true, conflicts: true }) });
     },
-    changes: async (command) => {
-      await ours();
-      answer(command, 'changes', { ids: (await local.changes()).results.map((row) => row.id) });
+    heed: async (command) => {
+      local.changes({ live: true, since: 'now' }).on('change', async ({ id }) => {
+        if (id !== command.id) return;
+        await ours();
+        const { rows } = await local.allDocs({ include_docs: true });
+        say('heard', { docs: rows.map((row) => row.doc) });
+      });
+      answer(command, 'heeding');
     },
     info: async (command) => answer(command, 'info', await local.info()),
     stop: async (command) => {
