@@ -20,7 +20,7 @@ from sync_worker.ledger.reader import STATEMENTS, LedgerReader
 _NOBODY = 0
 #: Seconds by which clocks may differ.
 _CLOCKS_WITHIN = 60.0
-_GRANTS = "`passbook worker ledger-grants LOGIN` prints the statements that let a login read what Passbook reads."
+_GRANTS = "`passbook ledger grants LOGIN` prints the statements that let a login read what Passbook reads."
 
 
 def prepare(settings: Settings, _database: ServiceDatabase, *, administrator: str) -> dict[str, Any]:

@@ -214,6 +214,8 @@ def _commands() -> str:
         "",
     ]
     for path, command in _walk("passbook", group):
+        if command.hidden:
+            continue  # an older name of another
         lines += [f"## `{path}`", "", (command.help or "").strip(), ""]
         options = [
             one for one in command.params if one.name not in ("help", "_") and not getattr(one, "hidden", False)

@@ -49,7 +49,7 @@ def test_a_login_that_may_too_much(limited: Ledger) -> None:
     (warning,) = [one for one in told.values() if not one.ok]
     assert warning.what == "ledger's login"
     assert f"write {schema}m_note" in warning.found
-    assert "worker ledger-grants" in warning.remedy
+    assert "passbook ledger grants" in warning.remedy
 
 
 def test_a_login_that_may_too_little(limited_postgresql: Ledger) -> None:
@@ -58,7 +58,7 @@ def test_a_login_that_may_too_little(limited_postgresql: Ledger) -> None:
     told = found(limited_postgresql.url)
     (warning,) = [one for one in told.values() if not one.ok]
     assert "m_loan has no column principal_amount, or its user may not" in warning.found
-    assert "worker ledger-grants" in warning.remedy
+    assert "passbook ledger grants" in warning.remedy
     assert "reading the ledger" not in told
 
 
