@@ -30,6 +30,8 @@ UP_WITHIN = 30.0  # seconds that a node has to come back after a restart
 _GONE_WITHIN = 5.0  # seconds after which a node that was told to restart is taken to have done so
 _REQUEST_SECONDS = 30.0
 _PAUSE = 0.1
+#: What a proxy answers for a node that went, or that it found hanging, while it was asked.
+_OF_A_PROXY = (502, 503, 504)
 
 log = structlog.get_logger()
 
@@ -97,6 +99,8 @@ class Server:
                     )
                 async with answer:
                     status, said = answer.status, await answer.read()
+                if attempt == 1 and status in _OF_A_PROXY:
+                    continue
                 break
             except aiohttp.ClientSSLError as error:
                 raise untrusted(self.base, error) from None
@@ -111,6 +115,8 @@ class Server:
         try:
             return status, msgspec.json.decode(said)
         except msgspec.DecodeError:
+            if status in _OF_A_PROXY:
+                raise Unavailable(f"No CouchDB answers behind {self.base} ({status}).") from None
             raise Refused(
                 f"What answers at {self.base} is no CouchDB.", remedy="Check host and port in PASSBOOK_COUCHDB_URL."
             ) from None

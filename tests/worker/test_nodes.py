@@ -186,6 +186,27 @@ async def test_a_repair_that_only_ends_competing_revisions_wakes_devices(stage: 
             assert connection.execute(sa.select(tables.written.c.at)).scalar_one() > at
 
 
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_what_a_proxy_answers_for_a_node_that_hangs_is_no_answer(between: Before, status: int) -> None:
+    """It breaks off what hangs on a node that it takes out, and says so in HTML."""
+
+    async def rule(_: web.Request) -> web.Response | None:
+        between.rule = Before(between.url).rule
+        return web.Response(status=status, text="<html>", content_type="text/html")
+
+    between.rule = rule
+    async with Server(between.url, 5) as server:
+        assert (await server.ask("GET", "/"))[0] == 200
+
+    async def always(_: web.Request) -> web.Response | None:
+        return web.Response(status=status, text="<html>", content_type="text/html")
+
+    between.rule = always
+    async with Server(between.url, 5) as server:
+        with pytest.raises(Unavailable):
+            await server.ask("GET", "/")
+
+
 async def test_keys_are_put_where_nodes_answer(soon: None, between: Before) -> None:
     """As `passbook gateway` starts: what hangs is left for the worker, which looks each half minute."""
     configured: set[str] = set()
