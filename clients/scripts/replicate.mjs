@@ -5,8 +5,8 @@
 // `store` is "memory" or a directory (LevelDB), in which the copy is named after its person; `path` is the copy's very
 // place instead. A copy of somebody else is an error, and nothing of it is shown. Options besides: "live" (replicate
 // for ever from the start, with retries), "once" (replicate once at the start), "heartbeat" (ms), "batch_size",
-// "selector". Without an argument the options
-// are the first line of standard input. Every line of standard output is an event:
+// "selector", "person" (whose it is, where the gateway is not asked). Without an argument the options are the first
+// line of standard input. Every line of standard output is an event:
 //
 //   ready · change {ids, deleted, read, written} · paused {error?} · active · complete {ok, read, written, status}
 //   denied {id, …} · error {status, name, message, body} · docs {docs} · doc {doc} · info {…} · heard {docs} · stopped
@@ -75,7 +75,7 @@ async function opened(options) {
   if (!options.path && (options.store ?? 'memory') === 'memory') {
     return [new PouchDB('device', { adapter: 'memory' }), null];
   }
-  const person = await owner(options);
+  const person = options.person ?? await owner(options);
   return [await openCopy(PouchDB, options.path ?? pathOf(options.store, person), person), person];
 }
 

@@ -134,6 +134,7 @@ async def test_a_description_that_comes_in_pieces() -> None:
         assert response.status == 200
         assert await response.json() == {
             "db_name": "passbook",
+            "person": "person-1",
             "doc_count": 7,
             "update_seq": "7-a",
             "checked_at": None,

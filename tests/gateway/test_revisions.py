@@ -145,6 +145,7 @@ async def test_what_is_told_of_the_database_names_no_node(device: Device, http: 
         told = await response.json()
     assert set(told) <= {
         "db_name",
+        "person",
         "doc_count",
         "doc_del_count",
         "update_seq",

@@ -318,13 +318,13 @@ class Slow(DatabaseCredentials):
     """Has found out who asks, and takes its time to say so."""
 
     door: asyncio.Event
-    known: int
+    answered: int
 
     async def principal(self, authorization: list[str]) -> Principal:
         try:
             return await super().principal(authorization)
         finally:
-            self.known += 1
+            self.answered += 1
             await self.door.wait()
 
 
@@ -345,9 +345,9 @@ async def test_T04_access_ends_between_the_question_who_asks_and_the_answer(
     credentials = gateway.credentials
     monkeypatch.setattr(credentials, "__class__", Slow)
     assert isinstance(credentials, Slow)
-    credentials.door, credentials.known = asyncio.Event(), 0
+    credentials.door, credentials.answered = asyncio.Event(), 0
     raw = await Raw.asks(gateway.of(device), path)
-    await until(lambda: credentials.known == 1)
+    await until(lambda: credentials.answered == 1)
     told = gateway.parts.requests.told
     await asyncio.to_thread(act, access, device)
     await until(lambda: gateway.parts.requests.told > told)
@@ -355,7 +355,7 @@ async def test_T04_access_ends_between_the_question_who_asks_and_the_answer(
     credentials.door.set()
     assert await raw.over() == "end"
     assert (raw.status, json.loads(raw.body)["code"]) == (401, code)
-    assert credentials.known == 2
+    assert credentials.answered == 2
     await raw.close()
 
 

@@ -112,6 +112,12 @@ class Stage:
             query = sa.select(tables.person.c.database_name).where(tables.person.c.username == username)
             return str(connection.execute(query).scalar_one())
 
+    def person_of(self, username: str) -> str:
+        """The id of a person."""
+        with self.database.begin() as connection:
+            query = sa.select(tables.person.c.id).where(tables.person.c.username == username)
+            return str(connection.execute(query).scalar_one())
+
     async def copies(self, username: str) -> dict[str, dict[str, Any]]:
         """All documents in a person's database, by id."""
         async with CouchClient(self.outside.couchdb_url, connections=4) as couch:

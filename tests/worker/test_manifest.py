@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from passbook.couch import BulkResult
+from passbook.couch import Bulk, BulkResult
 from passbook.credentials import principal
 from passbook.errors import Unavailable
 from passbook.progress import Silent
@@ -30,12 +30,12 @@ class Requests:
         self.refused: set[str] = set()
         monkeypatch.setattr(couch, "bulk", self._bulk)
 
-    async def _bulk(self, name: str, documents: list[bytes], *, new_edits: bool = True) -> list[BulkResult]:
+    async def _bulk(self, name: str, documents: list[bytes], *, new_edits: bool = True) -> Bulk:
         ids = [msgspec.json.decode(document)["_id"] for document in documents]
         self.sent.append(ids)
         passed = [one for one, key in zip(documents, ids, strict=True) if key not in self.refused]
         answered = {one.id: one for one in await self._send(name, passed, new_edits=new_edits)} if passed else {}
-        return [answered.get(key) or BulkResult(id=key, error="forbidden", reason="no") for key in ids]
+        return Bulk(answered.get(key) or BulkResult(id=key, error="forbidden", reason="no") for key in ids)
 
 
 async def _order(stage: Stage, username: str) -> list[str]:

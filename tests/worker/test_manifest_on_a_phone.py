@@ -20,7 +20,9 @@ def _phone(stage: Stage, username: str, folder: Path, **options: Any) -> Any:
     """PouchDB at the database itself: what the gateway adds changes no order."""
     parts = urlsplit(stage.outside.couchdb_url)
     url = f"http://{parts.hostname}:{parts.port}/{stage.database_of(username)}"
-    return PouchClient.started(url, parts.username or "", parts.password or "", store=folder, **options)
+    return PouchClient.started(
+        url, parts.username or "", parts.password or "", store=folder, person=stage.person_of(username), **options
+    )
 
 
 def _told_truly(documents: list[dict[str, Any]]) -> bool:
