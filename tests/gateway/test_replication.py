@@ -196,8 +196,12 @@ async def test_an_unchanged_pouchdb_and_a_gateway_process(
         assert (error["event"], error["status"], error["body"]["code"]) == ("error", 401, "revoked")
         asked = len(process.said("request"))
         await asyncio.sleep(2)
+        if version == "8":
+            # Its live replication may hear of it now as well, and asks once more.
+            asked = len(process.said("request"))
+            await asyncio.sleep(2)
         assert len(_errors(pouch)) == 1 or version == "8"  # which tells of each error twice
-        assert len(process.said("request")) == asked, "it goes on asking"
+        assert process.said("request")[asked:] == [], "it goes on asking"
     assert (await couch.ask("GET", device.database))["doc_count"] == 122
 
 
