@@ -72,10 +72,12 @@ async def test_a_customer_carries_an_exact_copy_and_reads_it_offline(
         assert _bodies(await phone.docs()) == _bodies(list((await stage.copies("customer")).values()))
         await phone.stop()
     # No network: an address at which nobody listens. Everything is still there.
-    async with PouchClient.started("http://127.0.0.1:1/passbook", *device[1:], store=store) as phone:
+    nowhere = "http://127.0.0.1:1/passbook"
+    person = stage.person_of("customer")  # which an app keeps
+    async with PouchClient.started(nowhere, *device[1:], store=store, person=person) as phone:
         loans = await phone.docs("loan:", "loan:\ufff0")
         assert loans
-        assert (await phone.get("passbook") or {})["clients"][0]["id"] == stage.institution.customer
+        assert (await phone.get("~passbook") or {})["clients"][0]["id"] == stage.institution.customer
         await phone.stop()
     # Back again: it goes on from its checkpoint and fetches only what is new.
     account = moves.active_savings_of(stage.ledger, stage.institution.customer)

@@ -268,6 +268,7 @@ async def test_T22_every_route_of_people_s_side_is_tried_here(api: Api) -> None:
         ("DELETE", "/devices/{device}"),
         ("POST", "/password"),
         ("POST", "/oauth/token"),
+        ("POST", "/sign-out"),  # tests/auth/test_leaving.py
         ("POST", "/oauth/revoke"),
         ("POST", "/authentication"),
         ("POST", "/activation"),  # test_T22_a_code_opens_nothing_under_another_name

@@ -177,7 +177,7 @@ async def test_pouchdb_whose_checkpoint_was_forgotten_goes_on(
 ) -> None:
     device = await settled(couch, people)
     await couch.write(device.database, *({"_id": f"loan:{number:04}"} for number in range(150)))
-    url = f"{keeper.http._base_url}passbook"
+    url = f"{str(keeper.http._base_url).rstrip('/')}/passbook"
     async with PouchClient.started(url, device.id, device.secret, store=tmp_path / "s") as pouch:
         assert (await pouch.replicate())["written"] == 150
         for name in named(1, 2, 3):

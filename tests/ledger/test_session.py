@@ -98,7 +98,7 @@ MEANWHILE = (
 @pytest.mark.parametrize("moment", ["the snapshot", "the first look at a client"])
 def test_a_batch_is_of_one_point_in_time(own: Ledger, moment: str) -> None:
     """Somebody commits a change of everything right after `moment`."""
-    signs = ("now()", "UTC_TIMESTAMP") if moment == "the snapshot" else ("m_client c",)
+    signs = ("now()", "CONSISTENT SNAPSHOT") if moment == "the snapshot" else ("m_client c",)
     clients = own.clients[:12]
     with ledger(own.url) as connection:
         one = LedgerReader(connection, NO_PICTURES)
