@@ -36,8 +36,6 @@ def checked_at(person_id: ColumnElement[str]) -> ColumnElement[datetime | None]:
     )
 
 
-def in_words(moment: datetime | None) -> str | None:
-    """RFC 3339 in UTC, to the microsecond, as the documents have it."""
-    if moment is None:
-        return None
+def in_words(moment: datetime) -> str:
+    """RFC 3339 in UTC, to the microsecond: `checked_at` and `as_of` of the manifest alike."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

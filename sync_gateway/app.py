@@ -187,8 +187,8 @@ class Gateway:
             return answer({"couchdb": "Welcome", "version": "3.5.0", "vendor": {"name": "Passbook"}})
         if not principal.database_ready:
             raise unavailable("The database is being prepared.", code="not_ready")
-        if freshness := in_words(principal.checked_at):
-            request[FRESHNESS] = freshness
+        if principal.checked_at is not None:
+            request[FRESHNESS] = in_words(principal.checked_at)
         body: Any = None if match.route.body is None else await match.route.body.read(request, ticket.decode)
         if match.route.name == "changes":
             body = selectors.applied(match.query.get("filter", ""), body)

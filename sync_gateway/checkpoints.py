@@ -9,10 +9,9 @@ it has.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -26,10 +25,10 @@ from passbook.servicedb.tables import device, device_checkpoint
 from sync_gateway.answers import Problem, unavailable
 from sync_gateway.credentials import ANSWER_WITHIN, Principal, service_engine
 from sync_gateway.outages import Outage
+from sync_gateway.periodic import written
 
 LONGEST_POSITION = 1_000  # characters; CouchDB's sequences have some hundred
 POSITIONS_EVERY = 60.0  # seconds between two writings of positions
-_LAST_WITHIN = 1.0  # seconds, when the process stops
 _CONNECTIONS = 5
 _DEVICES_KNOWN = 20_000
 _POSITIONS_WAITING = 50_000
@@ -124,23 +123,9 @@ class Checkpoints:
         except (SQLAlchemyError, OSError) as error:
             self.outage.failed(error)
 
-    @asynccontextmanager
-    async def writing_positions(self, every: float = POSITIONS_EVERY) -> AsyncIterator[None]:
+    def writing_positions(self, every: float = POSITIONS_EVERY) -> AbstractAsyncContextManager[None]:
         """Write them down now and then until this ends, and once more then."""
-
-        async def work() -> None:
-            while True:
-                await asyncio.sleep(every)
-                await self.write_positions()
-
-        task = asyncio.create_task(work())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-            await self.write_positions(_LAST_WITHIN)
+        return written(self.write_positions, every)
 
 
 def _bound(known: OrderedDict[str, set[str]], name: str) -> None:

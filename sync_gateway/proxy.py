@@ -115,7 +115,8 @@ class Upstream:
             except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
                 raise _unreachable(error) from None
         kept = {name: said[name] for name in _INFO_FIELDS if name in said}
-        told = {"person": principal.person_id, **kept, "checked_at": in_words(principal.checked_at)}
+        checked = principal.checked_at
+        told = {"person": principal.person_id, **kept, "checked_at": checked and in_words(checked)}
         return answer({"db_name": routes.DATABASE, **told})
 
     async def failing(self, people: Sequence[Principal]) -> str:

@@ -7,9 +7,8 @@ one row a minute, however often its heart beats and however many requests it sen
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 from sqlalchemy import Float, Text, TextClause, bindparam, text
@@ -20,9 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from passbook.errors import OlderDatabase
 from sync_gateway.credentials import ANSWER_WITHIN
 from sync_gateway.outages import Outage
+from sync_gateway.periodic import written
 
 EVERY = 60.0  # seconds between two writings
-_LAST_WITHIN = 1.0  # seconds, when the process stops
 _AT_ONCE = 5_000
 _WAITING = 100_000
 
@@ -75,20 +74,6 @@ class Sightings:
                 self._seen = {name: noted[name] for name in names[start:]} | self._seen
                 return
 
-    @contextlib.asynccontextmanager
-    async def writing(self, every: float = EVERY) -> AsyncIterator[None]:
+    def writing(self, every: float = EVERY) -> AbstractAsyncContextManager[None]:
         """Write them down now and then until this ends, and once more then."""
-
-        async def work() -> None:
-            while True:
-                await asyncio.sleep(every)
-                await self.write()
-
-        task = asyncio.create_task(work())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-            await self.write(_LAST_WITHIN)
+        return written(self.write, every)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
+from passbook.freshness import in_words
 from passbook.scope import PERMISSIONS
 from passbook.settings import Settings
 from projections import canonical
@@ -70,7 +71,7 @@ def build(holder: Holder, contents: Contents, told: Institution, as_of: datetime
         clients=[ClientInScope(id=key, display_name=contents.names[key]) for key in sorted(contents.names)],
         counts={kind: count for kind, count in sorted(contents.counts.items()) if count},
         institution=told,
-        as_of=as_of.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        as_of=in_words(as_of),
         history_from=holder.scope.since,
     )
     body = canonical.encode(manifest)
