@@ -33,7 +33,7 @@ _CHOICES = {
 _BOOLEANS = names(
     "attachments conflicts descending include_docs inclusive_end latest local_seq revs revs_info update_seq"
 )
-#: Parameters that are numbers, not below nought, and how long they may be: CouchDB takes no `limit` above 2 ** 59.
+#: Parameters that are numbers, not below zero, and how long they may be: CouchDB takes no `limit` above 2 ** 59.
 _NUMBERS = names("heartbeat limit seq_interval skip timeout")
 _DIGITS = 17
 #: Parameters that are any JSON.

@@ -26,7 +26,7 @@ class Requests:
     def __init__(self, couch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sent: list[list[str]] = []
         self._send = couch.bulk
-        #: Ids that are answered as a validation function of somebody else's would, and not passed on.
+        #: Ids that are answered as a validation function would answer them, and not passed on.
         self.refused: set[str] = set()
         monkeypatch.setattr(couch, "bulk", self._bulk)
 
